@@ -1,0 +1,1 @@
+"""Launch lines and scripts, as pure functions: nothing here starts a process."""

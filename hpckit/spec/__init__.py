@@ -1,0 +1,1 @@
+"""What a user writes, as frozen models: jobs, resources, parameters, sweeps."""

@@ -1,0 +1,88 @@
+"""What a job asks the scheduler for, in Slurm's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hpckit.spec.messages import refused
+from hpckit.units import Memory, Walltime
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+class Resources(BaseModel):
+    """The resources of one run; the meaning of each is that of the same option of sbatch(1).
+
+    Attributes
+    ----------
+    nodes, ntasks, ntasks_per_node, cpus_per_task, gpus_per_task
+        Counts; None leaves it to the scheduler.
+    mem, mem_per_cpu
+        Bytes a node, or bytes a CPU; one of the two at most.
+    walltime
+        Seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nodes: Count | None = None
+    ntasks: Count = 1
+    ntasks_per_node: Count | None = None
+    cpus_per_task: Count = 1
+    gpus_per_task: Annotated[int, Field(strict=True, ge=0)] = 0
+    mem: Memory | None = None
+    mem_per_cpu: Memory | None = None
+    walltime: Walltime | None = None
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], *, owner: str = "[resources]") -> Self:
+        """Validate options as a user gave them.
+
+        Parameters
+        ----------
+        options
+            Names and values.
+        owner
+            Where the user wrote them, for the messages.
+
+        Raises
+        ------
+        SpecError
+            For an unknown option, a value that is not allowed, or two that contradict each other.
+        """
+        try:
+            return cls.model_validate(dict(options))
+        except ValidationError as error:
+            raise refused(error, cls.model_fields, owner=owner) from None
+
+    def updated(self, **changes: Any) -> Self:
+        """Return these resources with some changed, all of them validated again.
+
+        Raises
+        ------
+        SpecError
+            As `from_options` does.
+        """
+        present = {name: getattr(self, name) for name in self.model_fields_set}
+        return self.from_options(present | changes, owner="a job's resources")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.mem is not None and self.mem_per_cpu is not None:
+            raise ValueError("mem and mem_per_cpu exclude each other; leave one of them out")
+        if self.nodes is not None and self.nodes > self.ntasks:
+            raise ValueError(
+                f"nodes={self.nodes} is more than ntasks={self.ntasks}, and a node without a task"
+                f" would idle; nodes is at most ntasks"
+            )
+        if self.nodes is not None and self.ntasks_per_node is not None:
+            places = self.nodes * self.ntasks_per_node
+            if places < self.ntasks:
+                raise ValueError(
+                    f"nodes={self.nodes} with ntasks_per_node={self.ntasks_per_node} has room for"
+                    f" {places} tasks, fewer than ntasks={self.ntasks}"
+                )
+        return self

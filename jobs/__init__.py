@@ -1,0 +1,1 @@
+"""The example jobs, each validated against a published result."""
