@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args, get_origin
 
@@ -80,7 +80,7 @@ class Param(BaseModel):
         """
         if name in RESERVED:
             raise SpecError(
-                f"the name is reserved; call the parameter something other than {listed(RESERVED, 'or')}",
+                f"the name is reserved, as {listed(RESERVED)} are; choose another",
                 key=name,
             )
         choices = get_args(annotation) if get_origin(annotation) is Literal else ()
@@ -94,6 +94,20 @@ class Param(BaseModel):
         return cls.model_construct(
             name=name, type=kind, choices=tuple(choices), default=None, required=True
         )
+
+    def with_choices(self, choices: Sequence[Any]) -> Self:
+        """Return this parameter restricted to some values.
+
+        Raises
+        ------
+        SpecError
+            For no choices, ones of another type, and choices of paths.
+        """
+        if not choices or self.type is Path:
+            raise SpecError(
+                "choices are at least one value, of a type other than path", key=self.name
+            )
+        return self.model_copy(update={"choices": tuple(map(self.check, choices))})
 
     def with_default(self, default: Any) -> Self:
         """Return this parameter with a default.
@@ -158,8 +172,7 @@ class Param(BaseModel):
         except (OSError, RuntimeError, ValueError):
             pass
         raise SpecError(
-            f"{str(path)!r} is not there ({Path.cwd() / path}); a path must be an existing file or"
-            " directory",
+            f"{str(Path.cwd() / path)!r} does not exist; must be the path of a file or a directory",
             key=self.name,
         )
 
@@ -192,6 +205,11 @@ class Param(BaseModel):
 
     def _fail(self, value: Any) -> Any:
         raise self._refused(value)
+
+
+def beside(directory: Path, path: str | Path) -> Path:
+    """Let a relative path start at `directory`; one that starts with ``~`` is left as it is."""
+    return Path(path) if str(path).startswith("~") else directory / path
 
 
 def _truth(text: str) -> bool:
@@ -235,15 +253,11 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) and value.isidentifier() else repr(value)
 
 
-def _finite_int(value: float) -> bool:
+def _finite_int(value: Any) -> bool:
     return isinstance(value, float) or abs(value) < 2**1023
 
 
 def _is_text(text: str) -> bool:
-    return "\0" not in text and text.isascii() or _encodes(text)
-
-
-def _encodes(text: str) -> bool:
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:

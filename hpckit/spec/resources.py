@@ -69,6 +69,17 @@ class Resources(BaseModel):
         present = {name: getattr(self, name) for name in self.model_fields_set}
         return self.from_options(present | changes, owner="a job's resources")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_task_a_place(cls, options: Any) -> Any:
+        """Without ntasks, sbatch fills the nodes: one task each, or ntasks_per_node."""
+        if not isinstance(options, dict) or "ntasks" in options:
+            return options
+        nodes, each = options.get("nodes"), options.get("ntasks_per_node") or 1
+        if type(nodes) is not int or type(each) is not int or nodes < 1 or each < 1:
+            return options
+        return options | {"ntasks": nodes * each}
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.mem is not None and self.mem_per_cpu is not None:

@@ -1,0 +1,310 @@
+"""What a user writes: a function under `farm` or `spmd`, or a command; both become a `Job`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints, overload
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
+
+from hpckit.errors import SpecError, UsageError
+from hpckit.spec.command import Command
+from hpckit.spec.messages import listed, shown, unknown
+from hpckit.spec.params import Param, beside
+from hpckit.spec.resources import Resources
+
+Body: TypeAlias = Callable[..., Any]
+Kind: TypeAlias = Literal["farm", "spmd"]
+Attrs: TypeAlias = dict[str, dict[str, StrictStr | StrictInt | StrictFloat]]
+
+CONTEXT: dict[str, str] = {"farm": "task", "spmd": "run"}
+OPTIONS = ("name", "seed", "attrs", *Resources.model_fields)
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+
+class Job(BaseModel):
+    """A job: what to run, over which parameters, with which resources.
+
+    It can still be called, as the function itself can: ``ising(task, T=2.0)``.
+
+    Attributes
+    ----------
+    name
+        Part of every run's id: letters, digits, ``_``, ``.`` and ``-``.
+    kind
+        ``farm``, one call a parameter point, or ``spmd``, one program over all ranks.
+    params
+        In the order of the signature.
+    resources
+        What one run asks for.
+    body
+        The function, or the command.
+    takes_context
+        Whether the function's first parameter is ``task`` or ``run``.
+    seed
+        Entropy of the ``SeedSequence`` whose children are the streams of tasks and ranks.
+    attrs
+        Attributes, such as ``units`` and ``long_name``, by the name of a result or a parameter.
+    doc
+        One line of description.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str
+    kind: Kind
+    params: tuple[Param, ...]
+    resources: Resources
+    body: Body | Command
+    takes_context: bool
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    attrs: Attrs = {}
+    doc: str = ""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function that the job is made of.
+
+        Raises
+        ------
+        UsageError
+            If the job is a command.
+        """
+        if isinstance(self.body, Command):
+            raise UsageError(f"{self.name} is a command; run it by 'hpckit run {self.name}'")
+        return self.body(*args, **kwargs)
+
+    def param(self, name: str) -> Param:
+        """Return the parameter of that name.
+
+        Raises
+        ------
+        SpecError
+            If there is none; it lists those there are and the nearest.
+        """
+        for param in self.params:
+            if param.name == name:
+                return param
+        raise unknown("parameter", name, [p.name for p in self.params], owner=self.name)
+
+
+@overload
+def farm(function: Body, /) -> Job: ...
+@overload
+def farm(**options: Any) -> Callable[[Body], Job]: ...
+def farm(function: Body | None = None, /, **options: Any) -> Job | Callable[[Body], Job]:
+    """Make a farm job of a function: one call for each point of a sweep.
+
+    Parameters
+    ----------
+    function
+        Takes annotated parameters, and before them ``task`` if it wants the context.
+    **options
+        Fields of `Resources`; ``seed``, an integer; ``attrs``, attributes by the name of a
+        parameter or a result; ``name``, where it is not to be the function's.
+
+    Raises
+    ------
+    SpecError
+        For an option or a parameter that is not allowed.
+    """
+    return _decorate("farm", function, options)
+
+
+@overload
+def spmd(function: Body, /) -> Job: ...
+@overload
+def spmd(**options: Any) -> Callable[[Body], Job]: ...
+def spmd(function: Body | None = None, /, **options: Any) -> Job | Callable[[Body], Job]:
+    """Make an spmd job of a function: one program that all the MPI ranks run.
+
+    Parameters
+    ----------
+    function
+        Takes ``run``, the context, and annotated parameters after it.
+    **options
+        As for `farm`.
+
+    Raises
+    ------
+    SpecError
+        For an option or a parameter that is not allowed.
+    """
+    return _decorate("spmd", function, options)
+
+
+def checked_options(
+    options: Mapping[str, Any], *, owner: str
+) -> tuple[Resources, int, Attrs, str | None]:
+    """Validate the options of a decorator: the resources, the seed, the attrs and the name.
+
+    Raises
+    ------
+    SpecError
+        For an unknown option or a value that is not allowed.
+    """
+    for option in options:
+        if option not in OPTIONS:
+            raise unknown("option", option, OPTIONS, owner=owner)
+    chosen = {k: v for k, v in options.items() if k in Resources.model_fields}
+    resources = Resources.from_options(chosen, owner=owner)
+    seed, name = options.get("seed", 0), options.get("name")
+    return resources, checked_seed(seed), checked_attrs(options.get("attrs", {})), name
+
+
+def checked_seed(seed: Any) -> int:
+    """Accept a whole number of at least 0.
+
+    Raises
+    ------
+    SpecError
+        For anything else.
+    """
+    if type(seed) is not int or seed < 0:
+        raise SpecError(f"{shown(seed)} is not allowed; a whole number of at least 0", key="seed")
+    return seed
+
+
+def checked_attrs(attrs: Any) -> Attrs:
+    """Accept a table of attributes by name.
+
+    Raises
+    ------
+    SpecError
+        If an attribute is neither text nor a number.
+    """
+    try:
+        return _ATTRS.validate_python(attrs)
+    except ValidationError as error:
+        key = ".".join(["attrs", *map(str, error.errors()[0]["loc"][:2])])
+        raise SpecError(
+            f"{shown(error.errors()[0]['input'])} is not allowed; attrs are written"
+            " {name: {'units': 'K', 'long_name': '...'}}, of text and numbers",
+            key=key,
+        ) from None
+
+
+def checked_name(name: Any) -> str:
+    """Accept a name that can be part of a directory's and a scheduler's job name.
+
+    Raises
+    ------
+    SpecError
+        For any other name.
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise SpecError(
+        f"{shown(name)} is not allowed; at most 64 letters, digits, '_', '.' and '-',"
+        " the first a letter, a digit or '_'",
+        key="name",
+    )
+
+
+_ATTRS: TypeAdapter[Attrs] = TypeAdapter(Attrs)
+
+
+def _decorate(
+    kind: Kind, function: Body | None, options: Mapping[str, Any]
+) -> Job | Callable[[Body], Job]:
+    resources, seed, attrs, name = checked_options(options, owner=f"@{kind}")
+
+    def decorate(function: Body) -> Job:
+        _check_function(kind, function)
+        params, takes_context = _signature(kind, function)
+        return Job(
+            name=checked_name(function.__name__ if name is None else name),
+            kind=kind,
+            params=params,
+            resources=resources,
+            body=function,
+            takes_context=takes_context,
+            seed=seed,
+            attrs=attrs,
+            doc=next(iter((function.__doc__ or "").strip().splitlines()), ""),
+        )
+
+    return decorate if function is None else decorate(function)
+
+
+def _check_function(kind: Kind, function: Any) -> None:
+    if isinstance(function, Job):
+        raise SpecError(f"{function.name} is a job already; one decorator is enough")
+    if not inspect.isfunction(function):
+        raise SpecError(f"@{kind} stands before a function; {shown(function)} is none")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise SpecError(
+            "the function must return its result; neither 'async def' nor 'yield' is allowed",
+            key=function.__name__,
+        )
+
+
+def _signature(kind: Kind, function: Body) -> tuple[tuple[Param, ...], bool]:
+    parameters = list(inspect.signature(function).parameters.values())
+    context = CONTEXT[kind]
+    takes_context = bool(parameters) and parameters[0].name == context
+    if kind == "spmd" and not takes_context:
+        raise SpecError(
+            f"an spmd function takes 'run' first: def {function.__name__}(run, ...)",
+            key=parameters[0].name if parameters else function.__name__,
+        )
+    rest = parameters[takes_context:]
+    if rest and rest[0] is parameters[0] and rest[0].name in CONTEXT.values():
+        raise SpecError(
+            f"the context of a {kind} is called {context!r}: write def {function.__name__}"
+            f"({context}, ...)",
+            key=rest[0].name,
+        )
+    return tuple(_param(function, parameter) for parameter in rest), takes_context
+
+
+def _param(function: Body, parameter: inspect.Parameter) -> Param:
+    name = parameter.name
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise SpecError(
+            "*args and **kwargs are not allowed; name each parameter and annotate it", key=name
+        )
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise SpecError("is given by name, so it must not stand before a '/'", key=name)
+    if parameter.annotation is parameter.empty:
+        raise SpecError(
+            f"has no annotation; write {name}: float, or int, bool, str, complex, Path", key=name
+        )
+    param = Param.annotated(name, _resolved(function, parameter))
+    if parameter.default is parameter.empty:
+        return param
+    if param.type is Path and isinstance(parameter.default, str | Path):
+        # Beside the job file, wherever the job is started from.
+        return param.with_default(beside(_directory(function), parameter.default))
+    return param.with_default(parameter.default)
+
+
+def _directory(function: Body) -> Path:
+    return Path(inspect.unwrap(function).__code__.co_filename).absolute().parent
+
+
+def _resolved(function: Body, parameter: inspect.Parameter) -> Any:
+    """Resolve an annotation that ``from __future__ import annotations`` left as text."""
+    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        hints = get_type_hints(holder, globalns=inspect.unwrap(function).__globals__)
+    except Exception as error:
+        raise SpecError(
+            f"the annotation {parameter.annotation!r} does not resolve ({error}); allowed are"
+            f" {listed(['int', 'float', 'bool', 'str', 'complex', 'Path', 'Literal[...]'])}",
+            key=parameter.name,
+        ) from None
+    return hints[parameter.name]

@@ -1,0 +1,95 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hpckit.errors import StoreError
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in a directory survive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and takes its place.
+
+    A reader sees the old file or the new one, never half of it, and a failure leaves the
+    old one as it was.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written; the message says why.
+    """
+    with explained(path):
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _sync_file(temporary)
+            temporary.replace(path)
+            sync_directory(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Replace the content of `path` atomically and durably."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write `path` into a StoreError with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(_explain(path, error)) from error
+    except RuntimeError as error:
+        # HDF5 reports a failed flush as a RuntimeError without errno.
+        if free_bytes(path.parent) > 1 << 20:
+            raise
+        raise StoreError(_explain(path, OSError(errno.ENOSPC, "no space left"))) from error
+
+
+def free_bytes(directory: Path) -> int:
+    """Return what an ordinary user may still write to a directory's file system."""
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return 0
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(path: Path, error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    if full:
+        return (
+            f"{path}: no space left ({free_bytes(path.parent) / 2**20:.1f} MiB free): "
+            "make room and resume the run; what was sealed before is intact"
+        )
+    return f"{path}: cannot be written: {error.strerror or error}"

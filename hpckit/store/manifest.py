@@ -1,0 +1,173 @@
+"""The manifest of a run: what was asked, with what, where, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpckit.errors import StoreError
+from hpckit.spec.resources import Resources
+from hpckit.store.atomic import write_bytes
+
+FORMAT = 1
+
+
+class State(StrEnum):
+    """How far a run is."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class Driver(BaseModel):
+    """The process that works on a run, so that others can see whether it lives."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str
+    pid: int
+    started: float
+    """Seconds since the epoch; tells a reused process id from the driver."""
+
+    @classmethod
+    def this_process(cls) -> Driver:
+        """Describe the calling process."""
+        return cls(
+            host=os.uname().nodename, pid=os.getpid(), started=psutil.Process().create_time()
+        )
+
+    def is_gone(self) -> bool:
+        """Tell whether the driver is known to have ended; another host's never is."""
+        if self.host != os.uname().nodename:
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) > 1 or (
+                process.status() == psutil.STATUS_ZOMBIE
+            )
+        except psutil.NoSuchProcess:
+            return True
+
+
+class JobRecord(BaseModel):
+    """The job as it was run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: str
+    source: str
+    sha256: str
+    seed: int
+    resources: Resources
+    assignments: dict[str, str]
+    """Parameters as given on the command line; the others stood at their defaults."""
+    table: str | None = None
+    """Where the CSV of the tasks came from; its copy is in the run directory."""
+    table_sha256: str | None = None
+    inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Input files: path to size in bytes and sha256."""
+    tasks: int = 1
+
+
+class Manifest(BaseModel):
+    """All that is kept about a run, beside its results."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    id: str
+    parent: str | None = None
+    """The run that this one repeats."""
+    argv: list[str]
+    directory: str
+    """The working directory that the run was started in."""
+    job: JobRecord
+    engine: str | None = None
+    workers: int | None = None
+    ranks: int | None = None
+    launcher: list[str] | None = None
+    scheduler_jobs: list[str] = Field(default_factory=list)
+    state: State = State.RUNNING
+    reason: str | None = None
+    """One sentence on why the run did not complete."""
+    driver: Driver | None = None
+    created: str
+    """ISO 8601, UTC."""
+    finished: str | None = None
+    sessions: int = 1
+    """How often the run was taken up: 1 without a resume."""
+    seconds: float = 0.0
+    """Wall time over all sessions."""
+    counts: dict[str, int] = Field(default_factory=dict)
+    """Tasks done, failed and missing."""
+    exits: dict[str, int] = Field(default_factory=dict)
+    """Exit status of each process that was started for ranks."""
+    usage: dict[str, float] = Field(default_factory=dict)
+    """CPU seconds and peak memory in bytes, of the driver and of its children."""
+    environment: dict[str, Any] = Field(default_factory=dict)
+    """Code, packages, machine and MPI: see `hpckit.store.provenance`."""
+
+    def updated(self, **changes: Any) -> Manifest:
+        """Return a copy with some fields changed."""
+        return self.model_copy(update=changes)
+
+    def effective_state(self) -> State:
+        """Return the state, with a run whose driver has died as interrupted."""
+        dead = self.driver is not None and self.driver.is_gone()
+        return State.INTERRUPTED if self.state is State.RUNNING and dead else self.state
+
+    def write(self, path: Path) -> None:
+        """Replace the manifest at `path` atomically.
+
+        Raises
+        ------
+        StoreError
+            It cannot be written.
+        """
+        write_bytes(path, (self.to_json() + "\n").encode())
+
+    def to_json(self) -> str:
+        """Return the manifest as indented JSON."""
+        return self.model_dump_json(indent=1)
+
+
+def read(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises
+    ------
+    StoreError
+        It is missing, damaged, or of a later format.
+    """
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise StoreError(f"{path}: is not valid JSON ({error}): the manifest is damaged") from None
+    version = raw.get("format") if isinstance(raw, dict) else None
+    if version != FORMAT:
+        raise StoreError(
+            f"{path}: is a manifest of format {version!r}; this hpckit reads format {FORMAT}"
+        )
+    try:
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise StoreError(f"{path}: {key}: {first['msg']}") from None
+
+
+def now() -> str:
+    """Return the time as the manifest writes it: ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,130 @@
+"""What a run stood on: code, packages and machine, as the manifest keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+KEPT_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "PYTHONHASHSEED",
+    "MPI4PY_MPIABI",
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_JOB_NODELIST",
+    "SLURM_CLUSTER_NAME",
+)
+"""The environment variables that decide results or name the place, and hold no secrets."""
+
+DIFF_LIMIT = 1 << 20
+"""Bytes of an uncommitted difference that the manifest keeps."""
+
+
+def environment(job_source: Path) -> dict[str, Any]:
+    """Describe the code, the packages and the machine of this process.
+
+    Parameters
+    ----------
+    job_source
+        The job file; its git repository is described.
+    """
+    from hpckit import __version__
+
+    return {
+        "hpckit": __version__,
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "packages": packages(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "memory": _total_memory(),
+        "variables": {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
+        "git": git_state(job_source.parent),
+    }
+
+
+def packages() -> dict[str, str]:
+    """Return the version of each installed distribution, by its normalised name."""
+    from importlib.metadata import distributions
+
+    found = {}
+    for distribution in distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found[name.lower().replace("_", "-")] = distribution.version
+    return dict(sorted(found.items()))
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on (its affinity, not the machine's count)."""
+    return len(os.sched_getaffinity(0))
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the kernel gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def git_state(directory: Path) -> dict[str, Any] | None:
+    """Return commit and uncommitted difference of the repository around a folder.
+
+    None where there is no repository or no git. A difference above `DIFF_LIMIT` bytes is
+    kept as its sha256 alone.
+    """
+    commit = _git(directory, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    diff = _git(directory, "diff", "HEAD", "--no-ext-diff") or b""
+    state: dict[str, Any] = {"commit": commit.decode().strip(), "dirty": bool(diff.strip())}
+    if state["dirty"]:
+        state["diff_sha256"] = hashlib.sha256(diff).hexdigest()
+        if len(diff) <= DIFF_LIMIT:
+            state["diff"] = diff.decode(errors="replace")
+    return state
+
+
+def file_fingerprint(path: Path) -> dict[str, Any]:
+    """Return size in bytes and sha256 of an input file; a folder has only its path."""
+    if path.is_dir():
+        return {"folder": True}
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def _git(directory: Path, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(directory), *arguments],
+            capture_output=True,
+            timeout=20,
+            check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _total_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,202 @@
+"""The run directory: the one place that knows the name of every file of a run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hpckit.errors import StoreError, UsageError
+
+DEFAULT_ROOT = "runs"
+ROOT_VARIABLE = "HPCKIT_RUNS"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is the directory's name."""
+        return self.path.name
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest, JSON."""
+        return self.path / "run.json"
+
+    def job(self, suffix: str) -> Path:
+        """Return the path of the job file's copy."""
+        return self.path / f"job{suffix}"
+
+    @property
+    def table(self) -> Path:
+        """The copy of the CSV file whose rows are the tasks, where there is one."""
+        return self.path / "tasks.csv"
+
+    @property
+    def results(self) -> Path:
+        """The one file that the user opens."""
+        return self.path / "results.h5"
+
+    @property
+    def segments(self) -> Path:
+        """Sealed results on their way to `results`."""
+        return self.path / "segments"
+
+    @property
+    def logs(self) -> Path:
+        """One bounded log a rank, worker or array element."""
+        return self.path / "logs"
+
+    def log(self, name: str) -> Path:
+        """Return the path of the log of a rank or worker."""
+        return self.logs / f"{name}.log"
+
+    @property
+    def launcher_log(self) -> Path:
+        """What the launcher of ranks said on stderr."""
+        return self.log("launcher")
+
+    @property
+    def progress(self) -> Path:
+        """The latest state of a run that goes on, JSON."""
+        return self.path / "progress.json"
+
+    @property
+    def failure(self) -> Path:
+        """The first rank's failure: its rank and traceback, JSON."""
+        return self.path / "failure.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Checkpoints of an spmd run."""
+        return self.path / "checkpoint"
+
+    @property
+    def kept(self) -> Path:
+        """What a command job asked to keep, one folder a task."""
+        return self.path / "kept"
+
+    def rank_fields(self, rank: int) -> Path:
+        """Return the path of the sealed fields of one rank."""
+        return self.segments / f"rank-{rank:05d}.h5"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for one driver.
+
+        Raises
+        ------
+        UsageError
+            Another process works on this run.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"{self.path}: another process works on this run: wait for it or end it"
+                ) from None
+            except OSError:
+                pass  # A file system without locks: the manifest's process id guards alone.
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def runs_root(output: Path | None) -> Path:
+    """Return the folder that holds the runs: the option, $HPCKIT_RUNS, or ./runs."""
+    return output or Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
+
+
+def create(root: Path, job_name: str) -> RunDir:
+    """Make a new run directory, mode 0700, with its empty folders.
+
+    Raises
+    ------
+    UsageError
+        The folder cannot be made there.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    slug = re.sub(r"[^A-Za-z0-9_.]+", "-", job_name).strip("-.") or "job"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        path = root.resolve() / f"{slug}-{stamp}-{secrets.token_hex(2)}"
+        path.mkdir(mode=0o700)
+        run = RunDir(path)
+        run.logs.mkdir()
+        run.segments.mkdir()
+    except FileExistsError:
+        if root.is_dir():
+            return create(root, job_name)
+        raise UsageError(f"{root}: is a file, not a folder: give another --output") from None
+    except OSError as error:
+        raise UsageError(
+            f"{root}: no run directory can be made there ({error.strerror}): give another --output"
+        ) from None
+    return run
+
+
+def list_runs(root: Path) -> list[RunDir]:
+    """Return the runs under a folder, oldest first."""
+    if not root.is_dir():
+        return []
+    found = [RunDir(path.parent) for path in root.glob("*/run.json")]
+    return sorted(found, key=lambda run: (_stamp(run.id), run.id))
+
+
+def find(ref: str, root: Path) -> RunDir:
+    """Return the run that a directory, an id, a unique prefix of one, or `last` names.
+
+    Raises
+    ------
+    UsageError
+        There is none, or more than one.
+    """
+    path = Path(ref)
+    if (path / "run.json").is_file():
+        return RunDir(path.resolve())
+    runs = list_runs(root.resolve())
+    if ref == "last" and runs:
+        return runs[-1]
+    exact = [run for run in runs if run.id == ref]
+    matches = exact or [run for run in runs if run.id.startswith(ref)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        some = ", ".join(run.id for run in matches[:4]) + (", …" if len(matches) > 4 else "")
+        raise UsageError(f"run {ref!r}: {len(matches)} runs begin so: {some}")
+    there = f"{len(runs)} runs there" if runs else "no runs there"
+    raise UsageError(
+        f"run {ref!r}: neither a run directory nor the beginning of a run's id in {root} "
+        f"({there}; `hpckit ls` lists them)"
+    )
+
+
+def require_results(run: RunDir) -> Path:
+    """Return the path of results.h5, which must exist.
+
+    Raises
+    ------
+    StoreError
+        The run has none yet.
+    """
+    if not run.results.is_file():
+        raise StoreError(f"{run.id}: has no results.h5 yet: `hpckit resume {run.id}` ends the run")
+    return run.results
+
+
+def _stamp(run_id: str) -> str:
+    match = re.search(r"\d{8}-\d{6}", run_id)
+    return match.group() if match else ""
