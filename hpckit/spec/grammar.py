@@ -123,9 +123,11 @@ def _parsed(param: Param, text: str, quoted_item: bool) -> Any:
     if call and param.type is str and call[1] in FORMS:
         raise _problem(param.name, text, "is for numbers; put it in quotes to mean the text")
     if call and param.type in (int, float):
-        known = listed(FORMS, "or")
-        what = "stands alone, in no list" if call[1] in FORMS else f"is no function; use {known}"
-        raise _problem(param.name, text, f"{what}, or list the values: a,b,c")
+        if call[1] in FORMS:
+            what = f"is part of a list; write either {FORMS[call[1]]} alone or a list a,b,c"
+        else:
+            what = f"is no function; use {listed(FORMS, 'or')}, or a list a,b,c"
+        raise _problem(param.name, text, what)
     return param.parse(text)
 
 

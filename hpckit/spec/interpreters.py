@@ -95,7 +95,8 @@ def _runs_code(token: str, letters: str) -> bool:
 
 def _remedy(program: str, option: str, name: str) -> str:
     if program in _SHELLS:
-        return f"{program} {option or '-c'} '… \"$1\"' {program} {{{name}}}"
+        flag = option if option.lstrip("-").isalpha() else "-c"
+        return f"{program} {flag} '… \"$1\"' {program} {{{name}}}"
     return f"{program} script {{{name}}}"
 
 

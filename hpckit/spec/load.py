@@ -64,7 +64,8 @@ def load_job(ref: str) -> LoadedJob:
     try:
         found = _found(ref)
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"{shown(ref)} is no job file: {one_line(error)}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{shown(ref)} cannot be a job file: {why}") from None
     return load_file(found)
 
 

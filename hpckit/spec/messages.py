@@ -53,7 +53,7 @@ def one_line(error: BaseException) -> str:
 
 
 def refused(error: ValidationError, allowed: Iterable[str], *, owner: str) -> SpecError:
-    """Turn the first of pydantic's errors into a SpecError under the key that it concerns.
+    """Turn one of pydantic's errors, an unknown key's first, into a SpecError under its key.
 
     Parameters
     ----------
@@ -64,7 +64,8 @@ def refused(error: ValidationError, allowed: Iterable[str], *, owner: str) -> Sp
     owner
         Whose keys they are.
     """
-    first = error.errors(include_url=False)[0]
+    # A misspelt key is also a missing one, and the misspelling is what helps.
+    first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from hpckit.spec.command import (
     placeholders,
 )
 from hpckit.spec.interpreters import check_no_code
-from hpckit.spec.job import Job, checked_attrs, checked_name, checked_seed
+from hpckit.spec.job import Attrs, Job, checked_attrs, checked_name, checked_seed
 from hpckit.spec.messages import listed, refused, shown, suggestion, unknown
 from hpckit.spec.params import RESERVED, TYPES, Param, beside
 from hpckit.spec.resources import Resources
@@ -76,31 +76,43 @@ def _job(table: dict[str, Any], source: Path) -> Job:
     params = tuple(
         _param(name, value, source.parent) for name, value in _table(table, "params").items()
     )
-    resources = _under("resources", lambda: Resources.from_options(_table(table, "resources")))
-    if resources.ntasks != 1:
-        raise SpecError(
-            f"{resources.ntasks} is not allowed; a command is a farm and takes ntasks = 1",
-            key="resources.ntasks",
-        )
+    known = {param.name: param for param in params}
     command = Command(
-        argv=_argv(table.get("command"), {p.name: p for p in params}),
+        argv=_argv(table.get("command"), known),
         keep=_keep(table.get("keep", [])),
         results={
-            name: _picker(name, value, [p.name for p in params])
-            for name, value in _table(table, "results").items()
+            name: _picker(name, value, known) for name, value in _table(table, "results").items()
         },
     )
     return Job(
         name=checked_name(table.get("name", source.stem)),
         kind="farm",
         params=params,
-        resources=resources,
+        resources=_resources(_table(table, "resources")),
         body=command,
         takes_context=False,
         seed=checked_seed(table.get("seed", 0)),
-        attrs=checked_attrs(_table(table, "attrs")),
+        attrs=_attrs(_table(table, "attrs"), [*command.results, *known]),
         doc=_text(table.get("doc", ""), "doc").partition("\n")[0],
     )
+
+
+def _resources(options: Mapping[str, Any]) -> Resources:
+    resources = _under("resources", lambda: Resources.from_options(options))
+    if resources.ntasks != 1:
+        raise SpecError(
+            f"{resources.ntasks} is not allowed; a command is a farm and takes ntasks = 1",
+            key="resources.ntasks",
+        )
+    return resources
+
+
+def _attrs(table: Mapping[str, Any], names: Sequence[str]) -> Attrs:
+    attrs = checked_attrs(table)
+    for name in attrs:
+        if name not in names:
+            raise _prefixed(unknown("name", name, names, owner="the job"), "attrs")
+    return attrs
 
 
 def _argv(command: Any, params: Mapping[str, Param]) -> tuple[str, ...]:
@@ -197,7 +209,7 @@ def _picker(name: str, fields: Any, params: Iterable[str]) -> Picker:
         picker = model.model_validate(fields)
     except ValidationError as error:
         allowed = list(model.model_fields)
-        raise _prefixed(refused(error, allowed, owner=f"a {chosen[0]} result"), key) from None
+        raise _prefixed(refused(error, allowed, owner=f"the {chosen[0]} result"), key) from None
     _check_picker(picker, key)
     return picker
 

@@ -1,0 +1,137 @@
+"""The results of some tasks of a farm: what workers return and segments hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpckit.store.columns import Column, from_values, scattered
+
+
+class TaskState(IntEnum):
+    """What became of a task."""
+
+    MISSING = 0
+    DONE = 1
+    FAILED = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Results of n tasks, in ascending order of their index.
+
+    Attributes
+    ----------
+    task
+        Shape (n,), int64: each task's index in the farm.
+    state
+        Shape (n,), int8, of `TaskState`.
+    details
+        Columns for the group ``tasks``: start, duration (seconds), attempts, worker, error.
+    fields
+        What the tasks returned.
+    """
+
+    task: NDArray[np.int64]
+    state: NDArray[np.int8]
+    details: dict[str, Column]
+    fields: dict[str, Column]
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    @property
+    def nbytes(self) -> int:
+        """Roughly the memory it takes; a string counts as 64 bytes."""
+        columns = (*self.details.values(), *self.fields.values())
+        return sum(c.values.nbytes * (8 if c.values.dtype == object else 1) for c in columns)
+
+
+def make_block(
+    indices: Sequence[int],
+    results: Sequence[dict[str, Any] | None],
+    errors: Sequence[str | None],
+    started: Sequence[float],
+    seconds: Sequence[float],
+    worker: int,
+    attempts: int = 1,
+) -> Block:
+    """Build a block from what each task gave, one entry a task in every list.
+
+    Parameters
+    ----------
+    results
+        The returned fields, their values as `storable` gives them; None where the task failed.
+    errors
+        The traceback of a failed task, else None.
+    started, seconds
+        Seconds since the epoch, and the task's duration.
+    worker
+        The process id of the worker.
+    """
+    count = len(indices)
+    state = np.array(
+        [TaskState.DONE if error is None else TaskState.FAILED for error in errors], np.int8
+    )
+    everyone = np.ones(count, bool)
+    details = {
+        "start": Column(np.array(started, float), everyone),
+        "duration": Column(np.array(seconds, float), everyone),
+        "attempts": Column(np.full(count, attempts, np.int32), everyone),
+        "worker": Column(np.full(count, worker, np.int32), everyone),
+    }
+    if (texts := from_values(errors)) is not None:
+        details["error"] = texts
+    return Block(np.array(indices, np.int64), state, details, _field_columns(results))
+
+
+def merged(blocks: Sequence[Block]) -> Block:
+    """Join blocks with no task in common into one, in the order of the tasks."""
+    if len(blocks) == 1:
+        return blocks[0]
+    tasks = np.concatenate([block.task for block in blocks])
+    order = np.argsort(tasks, kind="stable")
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    bounds = np.cumsum([0, *(len(block) for block in blocks)])
+    places = [position[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return Block(
+        tasks[order],
+        np.concatenate([block.state for block in blocks])[order],
+        _merged_columns([block.details for block in blocks], places, len(tasks)),
+        _merged_columns([block.fields for block in blocks], places, len(tasks)),
+    )
+
+
+def _merged_columns(
+    groups: Sequence[dict[str, Column]], places: Sequence[NDArray[np.int64]], count: int
+) -> dict[str, Column]:
+    names = dict.fromkeys(name for group in groups for name in group)
+    merged_columns = {}
+    for name in names:
+        parts = [(p, g[name]) for p, g in zip(places, groups, strict=True) if name in g]
+        field = parts[0][1].field
+        for _, column in parts[1:]:
+            field = field.joined(column.field)
+        merged_columns[name] = scattered(count, field, parts)
+    return merged_columns
+
+
+def _field_columns(results: Sequence[dict[str, Any] | None]) -> dict[str, Column]:
+    # Most farms return the same fields from each task: then no name is looked up twice.
+    first = next((result for result in results if result is not None), None)
+    if first is None:
+        return {}
+    names = first.keys()
+    if all(result is not None and result.keys() == names for result in results):
+        values = {name: [r[name] for r in results if r is not None] for name in names}
+    else:
+        names = dict.fromkeys(name for r in results if r for name in r).keys()
+        values = {n: [None if r is None else r.get(n) for r in results] for n in names}
+    columns = {name: from_values(rows) for name, rows in values.items()}
+    return {name: column for name, column in columns.items() if column is not None}

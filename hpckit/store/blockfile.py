@@ -1,0 +1,196 @@
+"""A file that holds a block: a segment, and results.h5 too, which is the block of all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hpckit.store.block import Block, TaskState
+from hpckit.store.columns import Column, Field
+from hpckit.store.layout import (
+    LIBVER,
+    ColumnWriter,
+    attach,
+    is_column,
+    read_column,
+    read_field,
+    set_attributes,
+)
+
+DETAILS = "tasks"
+PRESENT = "hpckit/present"
+PARAMETER_ATTRIBUTE = "hpckit_parameter"
+
+DETAIL_ATTRIBUTES = {
+    "start": {"long_name": "start of the last attempt", "units": "seconds since 1970-01-01"},
+    "duration": {"long_name": "duration of the last attempt in seconds"},
+    "attempts": {"long_name": "attempts that were made"},
+    "worker": {"long_name": "process id of the worker"},
+    "error": {"long_name": "traceback or reason of a failure"},
+}
+
+
+@dataclass
+class Schema:
+    """The fields of a block file: what they hold and which of them have absent rows."""
+
+    fields: dict[str, Field] = field(default_factory=dict)
+    details: dict[str, Field] = field(default_factory=dict)
+
+    def add(self, fields: Mapping[str, Field], details: Mapping[str, Field]) -> None:
+        """Widen the schema so that it holds these columns too."""
+        for mine, others in ((self.fields, fields), (self.details, details)):
+            for name, other in others.items():
+                mine[name] = mine[name].joined(other) if name in mine else other
+
+
+class BlockWriter:
+    """Writes the blocks of one file, in the order of their tasks."""
+
+    def __init__(
+        self, file: h5py.File, count: int, schema: Schema, absent: Mapping[str, bool]
+    ) -> None:
+        self.file = file
+        self.task = file.create_dataset("task", (count,), np.int64)
+        self.task.make_scale("task")
+        self.task.attrs["long_name"] = "task index"
+        self.state = file.create_dataset("task_state", (count,), np.int8)
+        set_attributes(self.state, _flags(TaskState))
+        attach(self.state, [self.task])
+        self.fields = {
+            name: ColumnWriter(file, name, self.task, held, absent.get(name, False))
+            for name, held in schema.fields.items()
+        }
+        group = file.create_group(DETAILS, track_order=True)
+        self.details = {
+            name: ColumnWriter(group, name, self.task, held, missing=False)
+            for name, held in schema.details.items()
+        }
+        for name in self.details:
+            set_attributes(group[name], DETAIL_ATTRIBUTES.get(name, {}))
+
+    def write(self, start: int, block: Block) -> None:
+        """Write a block's rows from `start` on."""
+        stop = start + len(block)
+        self.task[start:stop] = block.task
+        self.state[start:stop] = block.state
+        done = block.state == TaskState.DONE
+        for name, column in block.fields.items():
+            self.fields[name].write(start, column)
+            if not column.present[done].all():
+                self._note_present(name, start, column.present)
+        for name, column in block.details.items():
+            self.details[name].write(start, column)
+
+    def close(self) -> None:
+        """Finish the columns whose length is known only at the end."""
+        for writer in (*self.fields.values(), *self.details.values()):
+            writer.close()
+
+    def _note_present(self, name: str, start: int, present: NDArray[np.bool_]) -> None:
+        path = f"{PRESENT}/{name}"
+        if path not in self.file:
+            # Chunked, so that only windows with absent rows take space.
+            self.file.create_dataset(
+                path, self.task.shape, np.int8, fillvalue=1, chunks=(min(1 << 16, len(self.task)),)
+            )
+            attach(self.file[path], [self.task])
+        self.file[path][start : start + len(present)] = present
+
+
+class BlockFile:
+    """Reads what a `BlockWriter` wrote."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self.file = file
+        self.task: NDArray[np.int64] = file["task"][()]
+        self.state: NDArray[np.int8] = file["task_state"][()]
+
+    @property
+    def field_types(self) -> dict[str, Field]:
+        """Return what each returned field holds."""
+        return {
+            name: read_field(item)
+            for name, item in self.file.items()
+            if is_column(item) and name != "task_state" and PARAMETER_ATTRIBUTE not in item.attrs
+        }
+
+    @property
+    def detail_types(self) -> dict[str, Field]:
+        """Return what each column of the group ``tasks`` holds."""
+        group = self.file[DETAILS]
+        return {name: read_field(item) for name, item in group.items() if is_column(item)}
+
+    def fields(self, start: int, stop: int) -> dict[str, Column]:
+        """Read the rows from `start` to `stop` of all fields."""
+        return {
+            name: read_column(self.file[name], start, stop, self.present(name, start, stop))
+            for name in self.field_types
+        }
+
+    def details(self, start: int, stop: int) -> dict[str, Column]:
+        """Read the rows from `start` to `stop` of the group ``tasks``."""
+        there = self.state[start:stop] != TaskState.MISSING
+        group = self.file[DETAILS]
+        return {name: read_column(group[name], start, stop, there) for name in self.detail_types}
+
+    def read(self, start: int, stop: int) -> Block:
+        """Read the rows from `start` to `stop`."""
+        return Block(
+            self.task[start:stop],
+            self.state[start:stop],
+            self.details(start, stop),
+            self.fields(start, stop),
+        )
+
+    def windows(self, rows: int) -> Iterator[Block]:
+        """Read the whole file, some rows at a time."""
+        for start in range(0, len(self.task), rows):
+            yield self.read(start, min(start + rows, len(self.task)))
+
+    def present(self, name: str, start: int, stop: int) -> NDArray[np.bool_]:
+        """Tell which rows from `start` to `stop` of a field there are."""
+        done: NDArray[np.bool_] = self.state[start:stop] == TaskState.DONE
+        path = f"{PRESENT}/{name}"
+        if path not in self.file:
+            return done
+        kept: NDArray[np.bool_] = self.file[path][start:stop].astype(bool)
+        return kept & done
+
+
+def block_image(block: Block) -> memoryview:
+    """Return the bytes of an HDF5 file that holds one block.
+
+    Built in memory, so that a full disk meets one plain write and not HDF5 half-way.
+    """
+    schema = Schema(
+        {n: c.field for n, c in block.fields.items()},
+        {n: c.field for n, c in block.details.items()},
+    )
+    absent = {name: not column.present.all() for name, column in block.fields.items()}
+    options: dict[str, Any] = {"driver": "core", "backing_store": False, "block_size": 1 << 20}
+    with h5py.File("block", "w", libver=LIBVER, track_order=True, **options) as file:
+        writer = BlockWriter(file, len(block), schema, absent)
+        writer.write(0, block)
+        writer.close()
+        file.flush()
+        return memoryview(file.id.get_file_image())
+
+
+def open_block_file(path: Path) -> h5py.File:
+    """Open a segment or results file for reading."""
+    return h5py.File(path, "r", libver=LIBVER)
+
+
+def _flags(kind: type[TaskState]) -> dict[str, Any]:
+    return {
+        "flag_values": np.array([int(state) for state in kind], np.int8),
+        "flag_meanings": " ".join(state.name.lower() for state in kind),
+        "long_name": "what became of the task",
+    }

@@ -1,0 +1,136 @@
+"""Sealed results of a farm on their way to results.h5.
+
+A segment is written under a temporary name, synced, then renamed; its name ends in the
+checksum of its content. Segments of one level are merged into one of the next when there
+are `FANOUT` of them, as in a log-structured merge tree (O'Neil et al., Acta Informatica
+33, 1996): the files stay few however many tasks there are, and each result is rewritten
+only a few times.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpckit.errors import StoreError
+from hpckit.store.atomic import explained, write_bytes
+from hpckit.store.block import Block, merged
+from hpckit.store.blockfile import BlockFile, block_image, open_block_file
+
+FANOUT = 8
+MERGE_LIMIT = 256 << 20
+"""Bytes above which segments are left as they are: merging them saves too few files."""
+
+_NAME = re.compile(r"(?P<writer>\w+)-(?P<level>\d)-(?P<number>\d{6})-(?P<crc>[0-9a-f]{8})\.h5")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One sealed file."""
+
+    path: Path
+    writer: str
+    level: int
+    number: int
+    crc: int
+
+    @classmethod
+    def named(cls, path: Path) -> Segment | None:
+        """Return the segment that a file name describes, None for any other file."""
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            return None
+        return cls(
+            path, match["writer"], int(match["level"]), int(match["number"]), int(match["crc"], 16)
+        )
+
+    def is_intact(self) -> bool:
+        """Compare the file's content with its checksum."""
+        crc = 0
+        with self.path.open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                crc = zlib.crc32(chunk, crc)
+        return crc == self.crc
+
+
+class SegmentWriter:
+    """Seals blocks in a folder; many writers may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.writer = f"w{secrets.token_hex(4)}"
+        self.number = 0
+        self.levels: dict[int, list[Segment]] = {}
+
+    def seal(self, blocks: list[Block]) -> None:
+        """Write blocks as one segment; they are safe when this returns.
+
+        Raises
+        ------
+        StoreError
+            The segment cannot be written. What was sealed before is untouched.
+        """
+        self._write(merged(blocks), level=0)
+        self._compact()
+
+    def _write(self, block: Block, level: int) -> None:
+        image = block_image(block)
+        self.number += 1
+        name = f"{self.writer}-{level}-{self.number:06d}-{zlib.crc32(image):08x}.h5"
+        path = self.folder / name
+        write_bytes(path, image)
+        segment = Segment.named(path)
+        assert segment is not None
+        self.levels.setdefault(level, []).append(segment)
+
+    def _compact(self) -> None:
+        level = 0
+        while len(self.levels.get(level, ())) >= FANOUT:
+            segments = self.levels[level]
+            if level == 9 or sum(s.path.stat().st_size for s in segments) > MERGE_LIMIT:
+                return
+            self._write(merged([_read(segment) for segment in segments]), level + 1)
+            for segment in segments:
+                segment.path.unlink()
+            self.levels[level] = []
+            level += 1
+
+
+def list_segments(folder: Path) -> list[Segment]:
+    """Return the sealed segments of a folder, in the order in which they were written."""
+    found = [Segment.named(path) for path in folder.glob("w*.h5")]
+    segments = [segment for segment in found if segment is not None]
+    return sorted(segments, key=lambda s: (s.path.stat().st_mtime_ns, s.writer, s.number))
+
+
+def set_aside_damaged(folder: Path) -> list[Path]:
+    """Rename segments that fail their checksum to ``*.damaged`` and return the new paths.
+
+    Their tasks count as missing from then on and are done again.
+    """
+    damaged = []
+    for segment in list_segments(folder):
+        if not segment.is_intact():
+            damaged.append(segment.path.rename(segment.path.with_suffix(".damaged")))
+    return damaged
+
+
+def remove_segments(folder: Path) -> None:
+    """Remove all segments and what a killed writer left half-written."""
+    with explained(folder):
+        for segment in list_segments(folder):
+            segment.path.unlink()
+        for leftover in folder.glob(".w*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def _read(segment: Segment) -> Block:
+    try:
+        with open_block_file(segment.path) as file:
+            source = BlockFile(file)
+            return source.read(0, len(source.task))
+    except (OSError, KeyError) as error:
+        raise StoreError(f"{segment.path}: a sealed segment does not read back: {error}") from None
