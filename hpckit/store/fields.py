@@ -24,7 +24,6 @@ from hpckit.store.atomic import explained, replacing, sync_directory
 from hpckit.store.columns import fill_value
 from hpckit.store.layout import (
     LIBVER,
-    TEXT_TYPE,
     attach,
     make_dimension,
     set_attributes,

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def run_farm(tmp_path):
-    """Run a job of jobs/ on two processes and open its results, every task of which must be there."""
+    """Run a job of jobs/ on two processes and open its results; no task may fail."""
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("h5netcdf")
 

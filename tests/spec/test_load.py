@@ -68,6 +68,20 @@ def test_a_name_is_looked_up_here_then_in_jobs(tmp_path: Path) -> None:
     assert load_job("melt").job.name == "melt"
 
 
+def test_a_name_is_looked_up_in_the_installed_jobs_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site" / "sibling_jobs"
+    installed.mkdir(parents=True)
+    write(installed / "__init__.py", "")
+    write(installed / "ising.py")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setattr("hpckit.spec.load.PACKAGE", "sibling_jobs")
+    assert load_job("ising").source == installed / "ising.py"
+    write(tmp_path / "jobs" / "ising.py")
+    assert load_job("ising").source == tmp_path / "jobs" / "ising.py"
+
+
 def test_a_name_that_fits_two_files_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "melt.py")
     write(tmp_path / "melt.toml", "command = 'true'")

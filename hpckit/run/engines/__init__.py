@@ -1,1 +1,64 @@
-"""What executes the batches of a farm: each engine is a concurrent.futures.Executor."""
+"""What executes the batches of a farm: each engine is a concurrent.futures.Executor.
+
+An engine is made from the number of workers and the run directory, and has one method more
+than an executor: `kill`, which ends its workers without waiting for their tasks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from importlib import import_module
+from pathlib import Path
+
+from hpckit.errors import UsageError
+
+ENGINES = {
+    "serial": "hpckit.run.engines.serial:SerialEngine",
+    "threads": "hpckit.run.engines.threads:ThreadsEngine",
+    "processes": "hpckit.run.engines.processes:ProcessesEngine",
+}
+DEFAULT = "processes"
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+class Engine(Executor):
+    """An executor whose workers can be ended at once."""
+
+    workers: int
+
+    def kill(self) -> None:
+        """End the workers now; what they were at is lost."""
+        raise NotImplementedError(type(self).__name__)
+
+
+def engine_factory(name: str) -> Callable[[int, Path], Engine]:
+    """Return what makes the engine called `name`.
+
+    Raises
+    ------
+    UsageError
+        There is no such engine.
+    """
+    try:
+        module, _, attribute = ENGINES[name].partition(":")
+    except KeyError:
+        raise UsageError(f"--engine {name!r}: there are {', '.join(ENGINES)}") from None
+    factory: Callable[[int, Path], Engine] = getattr(import_module(module), attribute)
+    return factory
+
+
+def limit_threads(cores: int) -> None:
+    """Let numerical libraries that load from now on use `cores` threads, unless told otherwise.
+
+    Without it every worker's BLAS takes the whole machine, and sums depend on its size.
+    """
+    for variable in THREAD_VARIABLES:
+        os.environ.setdefault(variable, str(cores))

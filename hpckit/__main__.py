@@ -1,0 +1,6 @@
+"""``python -m hpckit``."""
+
+from hpckit.cli.main import main
+
+if __name__ == "__main__":
+    main()

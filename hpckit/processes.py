@@ -1,0 +1,45 @@
+"""Processes that end when they should: with their parent, or at once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(signum: int = signal.SIGKILL) -> None:
+    """Have this process killed when its parent dies, even by ``kill -9``.
+
+    The kernel does it on Linux (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread looks each
+    second.
+    """
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signum))
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() == 1 and parent != 1:
+        os._exit(1)
+
+
+def leash(signum: int = signal.SIGKILL) -> Callable[[], None]:
+    """Return a function for `subprocess`'s `preexec_fn` that ties the child to this process."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def tie() -> None:
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, int(signum))
+
+    return tie
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

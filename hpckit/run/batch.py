@@ -1,0 +1,131 @@
+"""A batch of tasks, worked off in whatever process, thread or node an engine puts it."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from hpckit.run.context import Task, current
+from hpckit.spec.command import Command
+from hpckit.spec.job import Job
+from hpckit.spec.load import load_file
+from hpckit.spec.sweep import Sweep
+from hpckit.store.block import Block, make_block
+from hpckit.store.columns import storable
+from hpckit.store.rundir import RunDir
+
+RESERVED_FIELDS = frozenset({"task", "task_state", "tasks", "hpckit"})
+
+
+@dataclass(frozen=True)
+class FarmSpec:
+    """All that a worker needs to know of a farm; small, since it travels with each batch."""
+
+    run: Path
+    job_file: str
+    source: Path
+    assignments: tuple[tuple[str, str], ...]
+    has_table: bool
+    seed: int
+
+
+class TaskRunner:
+    """Calls a farm's function for given tasks and packs what it returns."""
+
+    def __init__(self, spec: FarmSpec, job: Job, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.seed = spec.seed
+        self.names = [param.name for param in job.params]
+        self.function = _function(spec, job)
+        self.takes_context = job.takes_context or isinstance(job.body, Command)
+        self.known_fields: set[str] = set()
+
+    def run(self, indices: Sequence[int], attempt: int) -> Block:
+        """Work off tasks, in order; an exception in one is its result."""
+        columns = self.sweep.columns(indices)
+        points = zip(*(columns[name] for name in self.names), strict=True)
+        results: list[dict[str, Any] | None] = []
+        errors: list[str | None] = []
+        started: list[float] = []
+        seconds: list[float] = []
+        clock = time.perf_counter
+        epoch = time.time() - clock()
+        for index, point in zip(indices, points if self.names else _nothing(), strict=False):
+            begin = clock()
+            try:
+                results.append(self._one(index, dict(zip(self.names, point, strict=True))))
+                errors.append(None)
+            except (Exception, SystemExit) as error:
+                results.append(None)
+                errors.append(_told(error))
+            started.append(epoch + begin)
+            seconds.append(clock() - begin)
+        return make_block(indices, results, errors, started, seconds, os.getpid(), attempt)
+
+    def _one(self, index: int, params: dict[str, Any]) -> dict[str, Any]:
+        current.index = index
+        try:
+            if self.takes_context:
+                returned = self.function(Task(index, params, self.seed), **params)
+            else:
+                returned = self.function(**params)
+        finally:
+            current.index = None
+        if returned is None:
+            return {}
+        if not isinstance(returned, Mapping):
+            returned = {"result": returned}
+        if not returned.keys() <= self.known_fields:
+            self._check_fields(returned)
+        return {name: storable(name, value) for name, value in returned.items()}
+
+    def _check_fields(self, returned: Mapping[str, Any]) -> None:
+        for name in returned:
+            if not isinstance(name, str) or not name or "/" in name:
+                raise TypeError(f"field {name!r}: a name is a string without a slash")
+            if name in RESERVED_FIELDS or name in self.sweep.names:
+                what = "is a parameter" if name in self.sweep.names else "is hpckit's own"
+                raise TypeError(f"field {name!r}: the name {what}: return it under another one")
+        self.known_fields.update(returned)
+
+
+def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Block:
+    """Work off a batch in this process; the job is loaded once."""
+    return _runner(spec).run(indices, attempt)
+
+
+@lru_cache(maxsize=4)
+def _runner(spec: FarmSpec) -> TaskRunner:
+    run = RunDir(spec.run)
+    job = load_file(spec.run / spec.job_file, spec.source).job
+    arguments = [f"{name}={text}" for name, text in spec.assignments]
+    table = run.table if spec.has_table else None
+    return TaskRunner(spec, job, Sweep.from_args(job, arguments, table))
+
+
+def _function(spec: FarmSpec, job: Job) -> Callable[..., Any]:
+    if isinstance(job.body, Command):
+        from hpckit.run.command import run_command
+
+        return partial(run_command, job.body, RunDir(spec.run))
+    return job.body
+
+
+def _nothing() -> Any:
+    while True:
+        yield ()
+
+
+def _told(error: BaseException) -> str:
+    """Return the traceback without hpckit's own frames."""
+    trace = error.__traceback__
+    own = str(Path(__file__).parent)
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()

@@ -1,0 +1,57 @@
+"""What a task of a farm sees."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class _Current(threading.local):
+    """The task that a thread is at, for the lines that it prints."""
+
+    index: int | None = None
+
+
+current = _Current()
+
+
+class Task:
+    """One parameter point of a farm, as the job function gets it.
+
+    Attributes
+    ----------
+    index
+        The task's number in the farm, from 0.
+    params
+        The values of all parameters.
+    """
+
+    def __init__(self, index: int, params: dict[str, Any], seed: int) -> None:
+        self.index = index
+        self.params = params
+        self._seed = seed
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """The task's own random stream: it depends on the seed and the index, on nothing else."""
+        return stream(self._seed, self.index)
+
+    def log(self, message: object) -> None:
+        """Write a line to the run's log, under the task's index."""
+        print(message, file=sys.stdout, flush=True)
+
+
+def stream(seed: int, index: int) -> np.random.Generator:
+    """Return the random stream of a task or rank.
+
+    `numpy.random.SeedSequence` with a spawn key gives independent streams without any order
+    among them (NumPy's documentation, "Parallel random number generation").
+    """
+    from numpy.random import PCG64, Generator, SeedSequence
+
+    return Generator(PCG64(SeedSequence(seed, spawn_key=(index,))))

@@ -1,0 +1,36 @@
+"""One task after another, in the driver itself: for debugging, and for a single core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from hpckit.run.engines import Engine
+from hpckit.run.logs import capture_task_output
+from hpckit.store.logs import BoundedLog
+from hpckit.store.rundir import RunDir
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SerialEngine(Engine):
+    """Runs each call inside `submit`."""
+
+    def __init__(self, workers: int, run: Path) -> None:
+        self.workers = 1
+        capture_task_output(BoundedLog(RunDir(run).log("driver")))
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call `fn` now; the future is done when it is returned."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def kill(self) -> None:
+        """Do nothing: no other process or thread works."""

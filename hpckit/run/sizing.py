@@ -1,0 +1,39 @@
+"""How many tasks go into a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TARGET_SECONDS = 0.2
+"""Long enough that a message costs nothing beside it, short enough to lose when killed."""
+
+GROWTH = 8
+MAX_TASKS = 1 << 16
+
+
+@dataclass
+class BatchSizer:
+    """Guided self-scheduling aimed at a time a batch.
+
+    After Polychronopoulos and Kuck, IEEE Trans. Computers C-36 (1987): a batch is at most the
+    share of a worker in what is left, halved, so that all end together. Below that it aims at
+    `TARGET_SECONDS`, growing from a single task, whose length nobody knows yet.
+    """
+
+    workers: int
+    size: int = 1
+    task_seconds: float | None = None
+
+    def next(self, left: int) -> int:
+        """Return the size of the next batch when `left` tasks are left."""
+        return max(1, min(self.size, -(-left // (2 * self.workers)), MAX_TASKS))
+
+    def observe(self, tasks: int, seconds: float) -> None:
+        """Learn from a batch that took a worker `seconds`."""
+        each = seconds / tasks
+        known = self.task_seconds
+        self.task_seconds = each if known is None else 0.7 * known + 0.3 * each
+        wanted = TARGET_SECONDS / max(self.task_seconds, 1e-9)
+        self.size = max(
+            1, int(min(wanted, self.size * GROWTH if tasks >= self.size else self.size, MAX_TASKS))
+        )

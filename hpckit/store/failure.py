@@ -1,0 +1,38 @@
+"""The first failure of a rank, kept where the process that started the ranks finds it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ended a rank.
+
+    Attributes
+    ----------
+    text
+        A traceback, or one line where the user gave something unusable.
+    exit_code
+        What hpckit ends with.
+    """
+
+    rank: int
+    text: str
+    exit_code: int
+
+    def leave(self, path: Path) -> None:
+        """Write it, unless another rank was first: that one's is the cause."""
+        with suppress(OSError), path.open("x") as stream:
+            json.dump(asdict(self), stream)
+
+
+def read_failure(path: Path) -> Failure | None:
+    """Return what a rank left, None where none did."""
+    try:
+        return Failure(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

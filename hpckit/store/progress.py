@@ -1,0 +1,60 @@
+"""How far a run is: for the terminal that started it, and for `hpckit status` elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PUBLISH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Done and failed out of a total, in tasks or steps, since the start of this session."""
+
+    done: int
+    failed: int
+    total: int
+    seconds: float
+
+
+Report = Callable[[Progress], None]
+
+
+class Publisher:
+    """Hands progress on to a report and, each second, to a small file."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self.path = path
+        self.report = report
+        self.begun = time.monotonic()
+        self.published_at = 0.0
+
+    def publish(self, done: int, failed: int, total: int) -> None:
+        """Tell how far the run is."""
+        now = time.monotonic()
+        progress = Progress(done, failed, total, now - self.begun)
+        self.report(progress)
+        if now - self.published_at >= PUBLISH_SECONDS:
+            self.published_at = now
+            # Losing this file loses nothing: a full disk must not end the run here.
+            with suppress(OSError):
+                temporary = self.path.with_suffix(".tmp")
+                temporary.write_text(json.dumps(asdict(progress)))
+                temporary.replace(self.path)
+
+
+def read_progress(path: Path) -> Progress | None:
+    """Read the small file; None where there is none."""
+    try:
+        return Progress(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def silent(progress: Progress) -> None:
+    """Report nothing."""
