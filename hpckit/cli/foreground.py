@@ -1,0 +1,178 @@
+"""Work on a run in the foreground, whatever its shape, to its end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from hpckit.cli.terminal import progress_shown
+from hpckit.errors import HpckitError, Interrupted, LaunchError, UsageError
+from hpckit.store import manifest as manifests
+from hpckit.store.create import Run
+from hpckit.store.failure import Failure, read_failure
+from hpckit.store.manifest import Driver, Manifest, State
+
+if TYPE_CHECKING:
+    from hpckit.store.block import TaskState
+
+MAX_REASONS = 3
+
+
+def work(run: Run, *, engine: str | None, workers: int | None, ranks: int | None) -> Manifest:
+    """Do what is missing of a run.
+
+    Raises
+    ------
+    UsageError
+        An option does not fit the job's shape, or the job refuses its parameters.
+    HpckitError
+        The run failed; the message is what the user must see.
+    Interrupted
+        Ctrl-C or SIGTERM.
+    """
+    from hpckit.store.block import TaskState
+
+    if run.job.kind == "spmd":
+        return _work_spmd(run, ranks)
+    return work_farm_shown(run, engine, workers, frozenset({TaskState.MISSING}))
+
+
+def check_options(kind: str, engine: str | None, workers: int | None, ranks: int | None) -> None:
+    """Refuse options that a job of this shape cannot honour.
+
+    Raises
+    ------
+    UsageError
+        One of them was given.
+    """
+    if kind == "spmd" and (engine is not None or workers is not None):
+        raise UsageError("--engine and --workers are for farms: an spmd job takes --ranks N")
+    if kind == "farm" and ranks is not None:
+        raise UsageError("--ranks is for spmd jobs: a farm takes --workers N")
+
+
+def work_farm_shown(
+    run: Run, engine: str | None, workers: int | None, again: frozenset[TaskState]
+) -> Manifest:
+    """Do the tasks of a farm that are in one of the states `again`, and show the progress."""
+    from hpckit.run.engines import DEFAULT
+    from hpckit.run.session import work_farm
+    from hpckit.store.provenance import usable_cores
+
+    engine = engine or run.manifest.engine or DEFAULT
+    fitting = max(usable_cores() // run.job.resources.cpus_per_task, 1)
+    workers = workers or run.manifest.workers or fitting
+    with progress_shown(run.manifest.job.name) as terminal:
+        return work_farm(run, engine, workers, terminal.report, again=again)
+
+
+def summarise(run: Run, final: Manifest) -> int:
+    """Print how a run ended, and return the exit code."""
+    tasks = final.job.tasks
+    failed = final.counts.get("failed", 0)
+    what = f"{tasks - failed} of {tasks} tasks" if failed else f"{tasks} tasks"
+    if run.job.kind == "spmd":
+        what = f"{final.ranks} ranks"
+    elif tasks == 1:
+        what = "1 task" if not failed else "0 of 1 task"
+    click.echo(f"{final.id}: {what} done in {final.seconds:.1f} s")
+    click.echo(f"results: {_shortest(run.dir.results)}")
+    if failed:
+        _print_failures(run, failed)
+        return 3
+    return 0
+
+
+def _work_spmd(run: Run, ranks: int | None) -> Manifest:
+    from hpckit.submit.local import launch_line, run_ranks
+
+    ranks = ranks or run.manifest.ranks or run.job.resources.ntasks
+    argv = launch_line(run.dir, ranks)
+    begun = time.monotonic()
+    with run.dir.lock():
+        started = run.manifest.updated(
+            state=State.RUNNING,
+            reason=None,
+            driver=Driver.this_process(),
+            ranks=ranks,
+            launcher=argv,
+        )
+        started.write(run.dir.manifest)
+        run.dir.failure.unlink(missing_ok=True)
+        try:
+            with progress_shown(run.manifest.job.name) as terminal:
+                code = run_ranks(run.dir, argv, ranks, terminal.report, terminal.echo)
+        except KeyboardInterrupt:
+            _end(run, started, begun, State.INTERRUPTED, "interrupted", {})
+            raise Interrupted(_resume_hint(run)) from None
+        final = manifests.read(run.dir.manifest)
+        if final.state is State.COMPLETED:
+            final = final.updated(
+                exits={"mpiexec": code}, seconds=run.manifest.seconds + time.monotonic() - begun
+            )
+            final.write(run.dir.manifest)
+            return final
+        failure = read_failure(run.dir.failure)
+        reason = _reason(run, failure, code)
+        _end(run, started, begun, State.FAILED, reason.splitlines()[-1], {"mpiexec": code})
+        _raise(failure, reason)
+
+
+def _reason(run: Run, failure: Failure | None, code: int) -> str:
+    if failure is not None:
+        return failure.text
+    said = ""
+    if run.dir.launcher_log.is_file():
+        text = run.dir.launcher_log.read_text(errors="replace")
+        said = "\n".join(line for line in text.splitlines()[-30:] if line.strip())
+    return f"{said}\nhpckit: the ranks ended with exit status {code} and left no reason".strip()
+
+
+def _raise(failure: Failure | None, reason: str) -> NoReturn:
+    text = reason.removeprefix("hpckit: ")
+    if failure is not None and failure.exit_code == UsageError.exit_code:
+        raise UsageError(text)
+    if failure is not None and not failure.text.startswith("hpckit: "):
+        # A traceback of the job's own code: the last thing that is printed.
+        click.echo(f"rank {failure.rank} failed:", err=True)
+        click.echo(failure.text, err=True)
+        raise click.exceptions.Exit(HpckitError.exit_code)
+    raise LaunchError(text)
+
+
+def _end(
+    run: Run, started: Manifest, begun: float, state: State, reason: str, exits: dict[str, int]
+) -> None:
+    started.updated(
+        state=state,
+        reason=reason,
+        driver=None,
+        finished=manifests.now(),
+        seconds=run.manifest.seconds + time.monotonic() - begun,
+        exits=exits,
+    ).write(run.dir.manifest)
+
+
+def _resume_hint(run: Run) -> str:
+    at = "its last checkpoint" if run.dir.checkpoint.is_dir() else "the start"
+    return f"interrupted\ngo on from {at} with: hpckit resume {run.dir.path}"
+
+
+def _print_failures(run: Run, failed: int) -> None:
+    from hpckit.store.failures import failed_tasks
+
+    for task, text in failed_tasks(run.dir.results, MAX_REASONS):
+        click.echo(f"task {task} failed: {text.splitlines()[-1]}", err=True)
+    if failed > MAX_REASONS:
+        click.echo(f"… and {failed - MAX_REASONS} more", err=True)
+    click.echo(f"tracebacks: hpckit logs {run.dir.id} --task N", err=True)
+
+
+def _shortest(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,65 @@
+"""hpckit run: a job here, in the foreground."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from hpckit.cli.foreground import check_options, summarise, work
+from hpckit.cli.options import output_option
+from hpckit.errors import UsageError
+from hpckit.run.engines import DEFAULT, ENGINES, limit_threads
+
+
+@click.command(help="Run a job here, in the foreground.")
+@click.argument("job")
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option(
+    "--engine",
+    type=click.Choice(list(ENGINES)),
+    help=f"What executes a farm's tasks  [default: {DEFAULT}]",
+)
+@click.option("--workers", type=click.IntRange(1), help="Workers of a farm  [default: the cores]")
+@click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
+@click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
+@output_option
+def command(
+    job: str,
+    parameters: tuple[str, ...],
+    engine: str | None,
+    workers: int | None,
+    ranks: int | None,
+    tasks: Path | None,
+    seed: int | None,
+    output: Path | None,
+) -> NoReturn:
+    """Run a job to its end."""
+    # Before the job file brings NumPy in, whose BLAS reads these when it loads.
+    limit_threads(1)
+    from hpckit.spec.load import load_job
+    from hpckit.spec.sweep import Sweep
+    from hpckit.store import create
+    from hpckit.store.rundir import runs_root
+
+    loaded = load_job(job)
+    sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
+    check_options(loaded.job.kind, engine, workers, ranks)
+    run = create.create(
+        loaded,
+        sweep,
+        root=runs_root(output),
+        argv=sys.argv[1:],
+        seed=seed,
+    )
+    try:
+        final = work(run, engine=engine, workers=workers, ranks=ranks)
+    except UsageError:
+        # Nothing ran: what the user gave was unusable, and nothing is to be left of it.
+        shutil.rmtree(run.dir.path, ignore_errors=True)
+        raise
+    sys.exit(summarise(run, final))

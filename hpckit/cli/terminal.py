@@ -1,0 +1,86 @@
+"""What long work shows: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hpckit.store.progress import Progress, Report
+
+LINE_SECONDS = 10.0
+"""Time between two lines where there is no terminal."""
+
+
+class Terminal:
+    """Shows progress on stderr, and lines of output beside it."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def echo(self, line: str) -> None:
+        """Print a line of the job's own."""
+        print(line, flush=True)
+
+
+@contextmanager
+def progress_shown(what: str) -> Iterator[Terminal]:
+    """Show the progress of `what` until the block ends."""
+    if not sys.stderr.isatty():
+        yield Terminal(lines(what))
+        return
+    with _bar(what) as terminal:
+        yield terminal
+
+
+def lines(what: str) -> Report:
+    """Return a report that prints a line now and then."""
+    return _Lines(what)
+
+
+class _Lines:
+    """Prints a line now and then."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.printed_at = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self.printed_at < LINE_SECONDS:
+            return
+        self.printed_at = now
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        print(
+            f"{self.what}: {progress.done} of {progress.total}{failed}, {progress.seconds:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Terminal]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]}", style="red"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task(what, total=None, failed="")
+
+        def report(progress: Progress) -> None:
+            bar.update(
+                shown,
+                completed=progress.done + progress.failed,
+                total=progress.total,
+                failed=f"{progress.failed} failed" if progress.failed else "",
+            )
+
+        yield Terminal(report)

@@ -1,0 +1,25 @@
+"""The launch line of an MPI program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def mpiexec_argv(mpiexec: str, ranks: int, program: Sequence[str]) -> list[str]:
+    """Return the line that starts `ranks` copies of a program (MPI 4.1, section 11.5)."""
+    return [mpiexec, "-n", str(ranks), *program]
+
+
+def mpiexec_variables(*, is_root: bool) -> dict[str, str]:
+    """Return what Open MPI must be told to start ranks on a laptop as on a node.
+
+    More ranks than cores are allowed, as every other MPI allows them, and so is root, which
+    is what one is in a container. Other MPIs do not read these variables.
+    """
+    variables = {
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    }
+    if is_root:
+        variables |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return variables

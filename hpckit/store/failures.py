@@ -1,0 +1,18 @@
+"""Which tasks of a farm failed, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hpckit.store.block import TaskState
+from hpckit.store.blockfile import DETAILS, open_block_file
+
+
+def failed_tasks(results: Path, limit: int) -> list[tuple[int, str]]:
+    """Return index and traceback of the first `limit` failed tasks in a results.h5."""
+    with open_block_file(results) as file:
+        failed = np.flatnonzero(file["task_state"][()] == TaskState.FAILED)[:limit]
+        texts = file[f"{DETAILS}/error"].asstr() if len(failed) else {}
+        return [(int(index), str(texts[int(index)])) for index in failed]

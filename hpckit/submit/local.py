@@ -1,0 +1,135 @@
+"""Starts the ranks of an spmd run on this machine, and waits for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from hpckit.errors import UsageError
+from hpckit.processes import leash
+from hpckit.render.launcher import mpiexec_argv, mpiexec_variables
+from hpckit.store.logs import BoundedLog
+from hpckit.store.progress import Report, read_progress
+from hpckit.store.rundir import RunDir
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 5.0
+"""What ranks get to end by themselves before they are killed."""
+
+
+def find_mpiexec() -> str:
+    """Return the mpiexec of this Python environment, or else the one on the PATH.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    own = Path(sys.executable).with_name("mpiexec")
+    found = str(own) if own.is_file() else shutil.which("mpiexec")
+    if found is None:
+        raise UsageError(
+            "an spmd job needs mpiexec, and there is none: install MPI with "
+            "pip install 'hpckit[mpi]', or load the site's MPI module"
+        )
+    return found
+
+
+def launch_line(run: RunDir, ranks: int) -> list[str]:
+    """Return the command that runs the ranks of a run."""
+    program = [sys.executable, "-m", "hpckit", "exec", str(run.path)]
+    return mpiexec_argv(find_mpiexec(), ranks, program)
+
+
+def run_ranks(
+    run: RunDir, argv: list[str], ranks: int, report: Report, echo: Callable[[str], None]
+) -> int:
+    """Run a launch line to its end and return its exit status, negative for a signal.
+
+    Parameters
+    ----------
+    report
+        Gets the progress that rank 0 publishes.
+    echo
+        Gets what rank 0 prints, a line at a time.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Passed on after all ranks have been ended.
+    """
+    environment = {
+        **mpiexec_variables(is_root=os.geteuid() == 0),
+        **os.environ,
+        "HPCKIT_NTASKS": str(ranks),
+        "PYTHONUNBUFFERED": "1",
+    }
+    launcher = subprocess.Popen(
+        argv,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=leash(signal.SIGTERM),
+    )
+    assert launcher.stdout is not None
+    assert launcher.stderr is not None
+    log = BoundedLog(run.launcher_log)
+    readers = [
+        _reader(launcher.stdout, lambda line: echo(line.decode(errors="replace").rstrip("\n"))),
+        _reader(launcher.stderr, log.write),
+    ]
+    try:
+        _watch(launcher, run, report)
+    except BaseException:
+        _end(launcher)
+        raise
+    for reader in readers:
+        reader.join(timeout=GRACE_SECONDS)
+    return launcher.returncode
+
+
+def _watch(launcher: subprocess.Popen[bytes], run: RunDir, report: Report) -> None:
+    reported = 0.0
+    while True:
+        try:
+            launcher.wait(POLL_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            if time.monotonic() - reported > 0.5 and (now := read_progress(run.progress)):
+                reported = time.monotonic()
+                report(now)
+
+
+def _reader(stream: IO[bytes], take: Callable[[bytes], None]) -> threading.Thread:
+    def read() -> None:
+        for line in stream:
+            take(line)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    """End the launcher, which ends its ranks; then whatever is left of its session."""
+    launcher.terminate()
+    try:
+        launcher.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        try:
+            os.killpg(launcher.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        launcher.wait()
