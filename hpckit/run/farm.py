@@ -126,7 +126,9 @@ class FarmDriver:
         for future in ready:
             batch = self.flying.pop(future)
             try:
-                self._take(future.result())
+                block = future.result()
+                self._take(block)
+                self.sizer.observe(len(block), float(block.details["duration"].values.sum()))
             except BrokenExecutor:
                 broken.append(batch)
         if broken or (self.suspects and not self.flying and not ready):
@@ -137,7 +139,6 @@ class FarmDriver:
         self.done += len(block) - failures
         self.failed += failures
         self.sealer.add(block)
-        self.sizer.observe(len(block), float(block.details["duration"].values.sum()))
 
     def _recover(self, broken: list[Batch], workers: list[BaseProcess], alone: bool) -> None:
         """Start a fresh engine after a worker's death, and find whose fault it was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 from hpckit.errors import HpckitError
 from hpckit.run.logs import capture_descriptors
-from hpckit.run.ranks import end_mpi, library_version, start_mpi
+from hpckit.run.ranks import NTASKS_VARIABLE, end_mpi, library_version, start_mpi
 from hpckit.run.spmd import Run as RankContext
 from hpckit.run.usage import usage
 from hpckit.store import create
@@ -44,8 +45,9 @@ def run_rank(open_run: Callable[[], Run], report: Report = silent) -> RunDir:
     try:
         run = _shared(open_run, world)
         directory = run.dir
-        if world.Get_size() > 1:
-            _log(directory, world.Get_rank())
+        # Rank 0 still speaks to the terminal.
+        forward = os.dup(1) if world.Get_rank() == 0 else None
+        capture_descriptors(rank_log(directory, world.Get_rank()), forward)
         context = RankContext(
             world,
             directory,
@@ -53,7 +55,8 @@ def run_rank(open_run: Callable[[], Run], report: Report = silent) -> RunDir:
             run.manifest.job.seed,
             Publisher(directory.progress, report),
         )
-        run.job(context, **context.params)
+        body: Any = run.job.body
+        body(context, **context.params)
         _finish(run, context, begun)
     except BaseException as error:
         _fail(world, directory, error)
@@ -78,10 +81,9 @@ def _shared(open_run: Callable[[], Run], world: Any) -> Run:
     return run or create.reopen(RunDir(Path(told)))
 
 
-def _log(directory: RunDir, rank: int) -> None:
-    """Send what this rank prints to its log; rank 0's goes to the terminal as well."""
-    forward = os.dup(1) if rank == 0 else None
-    capture_descriptors(BoundedLog(directory.log(f"rank-{rank:05d}")), forward)
+def rank_log(directory: RunDir, rank: int) -> BoundedLog:
+    """Return the log of a rank."""
+    return BoundedLog(directory.log(f"rank-{rank:05d}"))
 
 
 def _finish(run: Run, context: RankContext, begun: float) -> None:
@@ -105,6 +107,7 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
         assemble_fields(run.dir, every, context.records, context.params, final.to_json())
         final.write(run.dir.manifest)
         run.dir.progress.unlink(missing_ok=True)
+        shutil.rmtree(run.dir.checkpoint, ignore_errors=True)
     context.comm.Barrier()
 
 
@@ -115,16 +118,15 @@ def _fail(world: Any, directory: RunDir | None, error: BaseException) -> NoRetur
     code = error.exit_code if isinstance(error, HpckitError) else 1
     if directory is not None:
         Failure(world.Get_rank(), text, code).leave(directory.failure)
-    print(text, file=sys.stderr, flush=True)
-    if world.Get_size() == 1:
-        os._exit(code) if directory is None else _exit_flushed(code)
+    if directory is not None and NTASKS_VARIABLE in os.environ:
+        # Whoever launched the ranks shows the failure, after all that they print.
+        rank_log(directory, world.Get_rank()).write(f"{text}\n".encode())
+    else:
+        print(text, file=sys.stderr, flush=True)
+    # The pump of this rank's output is a thread, and Abort leaves it no time.
     time.sleep(0.1)
-    world.Abort(code)
-    os._exit(code)
-
-
-def _exit_flushed(code: int) -> NoReturn:
-    sys.stdout.flush()
+    if world.Get_size() > 1:
+        world.Abort(code)
     os._exit(code)
 
 

@@ -22,11 +22,11 @@ LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 def launched_ranks() -> int | None:
     """Return how many ranks the launcher says that it started; None without a launcher."""
     for variable in (NTASKS_VARIABLE, *LAUNCHER_SIZES):
-        if value := os.environ.get(variable, ""):
-            return int(value)
-    if "SLURM_STEP_ID" in os.environ and (value := os.environ.get("SLURM_STEP_NUM_TASKS")):
-        return int(value)
-    return None
+        if variable in os.environ:
+            return int(os.environ[variable])
+    # Set in every step that srun starts, and in no batch script.
+    steps = os.environ.get("SLURM_STEP_NUM_TASKS")
+    return int(steps) if steps and "SLURM_PROCID" in os.environ else None
 
 
 def start_mpi() -> Any:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -123,13 +124,8 @@ def _reader(stream: IO[bytes], take: Callable[[bytes], None]) -> threading.Threa
 def _end(launcher: subprocess.Popen[bytes]) -> None:
     """End the launcher, which ends its ranks; then whatever is left of its session."""
     launcher.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         launcher.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        try:
-            os.killpg(launcher.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        launcher.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(launcher.pid, signal.SIGKILL)
+    launcher.wait()
