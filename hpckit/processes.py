@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _PR_SET_PDEATHSIG = 1
 
@@ -24,7 +25,7 @@ def die_with_parent(signum: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signum))
     else:
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() == 1 and parent != 1:
+    if os.getppid() != parent:
         os._exit(1)
 
 
@@ -37,6 +38,28 @@ def leash(signum: int = signal.SIGKILL) -> Callable[[], None]:
             prctl(_PR_SET_PDEATHSIG, int(signum))
 
     return tie
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block has ended.
+
+    What a block writes and then notes stays in step that way. Signals come to the main thread;
+    in others this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {s: signal.signal(s, lambda number, frame: came.append(number)) for s in signals}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _watch(parent: int) -> None:

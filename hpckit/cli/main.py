@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from importlib import import_module
 from types import FrameType
 from typing import NoReturn
@@ -95,4 +97,9 @@ def _help_of(context: click.Context | None) -> str:
 
 def _end(message: str, code: int) -> NoReturn:
     click.echo(f"hpckit: {message}", err=True)
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    if any(not thread.daemon for thread in others):
+        # A thread cannot be ended: its task would hold this process for as long as it takes.
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)

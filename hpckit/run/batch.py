@@ -61,7 +61,9 @@ class TaskRunner:
             try:
                 results.append(self._one(index, dict(zip(self.names, point, strict=True))))
                 errors.append(None)
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 results.append(None)
                 errors.append(_told(error))
             started.append(epoch + begin)

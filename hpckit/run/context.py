@@ -41,6 +41,14 @@ class Task:
         """The task's own random stream: it depends on the seed and the index, on nothing else."""
         return stream(self._seed, self.index)
 
+    @cached_property
+    def seed(self) -> int:
+        """A seed for the generator of another program: from 1 to 2**31 - 1, the task's own."""
+        from numpy.random import SeedSequence
+
+        (word,) = SeedSequence(self._seed, spawn_key=(self.index,)).generate_state(1)
+        return int(word) % (2**31 - 1) + 1
+
     def log(self, message: object) -> None:
         """Write a line to the run's log, under the task's index."""
         print(message, file=sys.stdout, flush=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import dataclass, field, replace
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,11 +28,16 @@ class Batch:
     indices: Sequence[int]
     attempt: int = 1
 
-    def halves(self) -> list[Batch]:
-        """Split in two, for the next attempt."""
-        middle = len(self.indices) // 2
+    def again(self) -> list[Batch]:
+        """Return what to try after its worker died: the whole once more, then the halves."""
+        middle = len(self.indices) // 2 if self.is_guilty else 0
         parts = (self.indices[:middle], self.indices[middle:])
         return [Batch(part, self.attempt + 1) for part in parts if len(part)]
+
+    @property
+    def is_guilty(self) -> bool:
+        """Whether the death of its worker is its own fault: all but first attempts are alone."""
+        return self.attempt > 1
 
 
 @dataclass
@@ -85,7 +87,7 @@ class FarmDriver:
                 self._collect()
                 self.sealer.seal_if_due()
                 self.publisher.publish(self.done, self.failed, self.total)
-            self.engine.shutdown()
+            self.engine.close()
         except BaseException:
             self.engine.kill()
             raise
@@ -94,16 +96,20 @@ class FarmDriver:
 
     def _submit(self) -> bool:
         """Fill the engine; tell whether anything is in flight."""
-        try:
-            while (batch := self._next()) is not None:
+        while (batch := self._next()) is not None:
+            try:
                 future = self.engine.submit(run_batch, self.spec, batch.indices, batch.attempt)
-                self.flying[future] = batch
-                if future.done():
+            except BrokenExecutor:
+                # Nobody has begun it; what is in flight comes back broken.
+                self.suspects.appendleft(batch)
+                if self.flying:
                     break
-        except BrokenExecutor:
-            assert batch is not None
-            self.suspects.append(batch)
-        return bool(self.flying) or bool(self.suspects)
+                self._renew()
+                continue
+            self.flying[future] = batch
+            if future.done():
+                break
+        return bool(self.flying)
 
     def _next(self) -> Batch | None:
         """Return a batch if the engine should have one more."""
@@ -119,20 +125,27 @@ class FarmDriver:
 
     def _collect(self) -> None:
         """Wait for a batch, and take all that have come back."""
-        alone = len(self.flying) == 1
-        workers = multiprocessing.active_children()
         ready, _ = wait(self.flying, timeout=SEAL_SECONDS, return_when=FIRST_COMPLETED)
-        broken = []
-        for future in ready:
+        lost = self._take_results(ready)
+        if lost:
+            # All futures of a broken pool end together, some with a result that came in time.
+            ready, _ = wait(self.flying, timeout=SEAL_SECONDS)
+            lost += self._take_results(ready)
+            self._recover([*lost, *self.flying.values()])
+
+    def _take_results(self, futures: Iterable[Future[Block]]) -> list[Batch]:
+        """Take what came back, and return the batches whose worker died."""
+        lost = []
+        for future in futures:
             batch = self.flying.pop(future)
             try:
                 block = future.result()
+            except BrokenExecutor:
+                lost.append(batch)
+            else:
                 self._take(block)
                 self.sizer.observe(len(block), float(block.details["duration"].values.sum()))
-            except BrokenExecutor:
-                broken.append(batch)
-        if broken or (self.suspects and not self.flying and not ready):
-            self._recover(broken, workers, alone)
+        return lost
 
     def _take(self, block: Block) -> None:
         failures = int(np.count_nonzero(block.state == TaskState.FAILED))
@@ -140,39 +153,21 @@ class FarmDriver:
         self.failed += failures
         self.sealer.add(block)
 
-    def _recover(self, broken: list[Batch], workers: list[BaseProcess], alone: bool) -> None:
-        """Start a fresh engine after a worker's death, and find whose fault it was."""
-        # All futures of a broken pool fail together, those that were not waited for too.
-        broken += self.flying.values()
+    def _recover(self, lost: list[Batch]) -> None:
+        """Find whose fault a worker's death was, with a fresh engine."""
         self.flying.clear()
-        reason = _death(workers)
-        self.engine.kill()
+        reason = self._renew()
+        for batch in reversed(lost):
+            if batch.is_guilty and len(batch.indices) == 1:
+                self._take(_lost(batch, reason))
+            else:
+                self.suspects.extendleft(reversed(batch.again()))
+
+    def _renew(self) -> str:
+        """Replace an engine whose worker has died; return how it died."""
+        reason = self.engine.death()
         self.engine = self.make_engine()
-        if not alone or len(broken) != 1:
-            self.suspects.extend(replace(batch, attempt=batch.attempt + 1) for batch in broken)
-        elif len(broken[0].indices) > 1:
-            self.suspects.extendleft(reversed(broken[0].halves()))
-        else:
-            self._take(_lost(broken[0], reason))
-
-
-def _death(workers: list[BaseProcess]) -> str:
-    """Say how a worker died, from its exit status."""
-    for worker in workers:
-        worker.join(timeout=1)
-        code = worker.exitcode
-        # The pool itself ends the others with SIGTERM.
-        if code is not None and code not in (0, -signal.SIGTERM):
-            return _cause(code)
-    return "the worker process died"
-
-
-def _cause(code: int) -> str:
-    if code > 0:
-        return f"the worker process ended with exit status {code}"
-    name = signal.Signals(-code).name
-    hint = ": often the machine ran out of memory" if -code == signal.SIGKILL else ""
-    return f"the worker process was killed by {name}{hint}"
+        return reason
 
 
 def _lost(batch: Batch, reason: str) -> Block:

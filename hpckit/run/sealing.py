@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from hpckit.processes import uninterrupted
 from hpckit.store.block import Block
 from hpckit.store.segments import SegmentWriter
 
@@ -40,7 +41,8 @@ class Sealer:
             It cannot be written; the blocks are still there, to be sealed once it can.
         """
         if self.blocks:
-            self.writer.seal(self.blocks)
-            self.blocks = []
-            self.bytes = 0
+            with uninterrupted():
+                self.writer.seal(self.blocks)
+                self.blocks = []
+                self.bytes = 0
         self.sealed_at = time.monotonic()

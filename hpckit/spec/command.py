@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
+
+BUILT_IN = ("seed", "index")
+"""Placeholders that need no parameter: a seed of the task's own (1 to 2**31 - 1), its number."""
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -61,7 +65,8 @@ class Command(BaseModel):
     Attributes
     ----------
     argv
-        Tokens; each ``{name}`` in one stands for a parameter, ``{{`` and ``}}`` for braces.
+        Tokens; each ``{name}`` in one stands for a parameter or one of `BUILT_IN`, ``{{`` and
+        ``}}`` for braces. A program's path is absolute; a bare name is looked up on PATH.
     keep
         Globs, relative to the scratch directory, of the files that outlive it.
     results
@@ -80,8 +85,8 @@ class Command(BaseModel):
         Parameters
         ----------
         values
-            By parameter; floats are written so that they read back the same, bools as
-            ``true`` and ``false``.
+            By parameter, and those of `BUILT_IN`; floats are written so that they read back the
+            same, bools as ``true`` and ``false``.
         """
         return [_filled(token, values) for token in self.argv]
 
@@ -101,6 +106,25 @@ def placeholders(token: str) -> list[str]:
         if piece[1] is not None:
             names.append(piece[1])
     return names
+
+
+def located(program: str, paths: Iterable[str], directory: Path) -> str:
+    """Let a program's relative path start at a directory, since it runs in another one.
+
+    Parameters
+    ----------
+    program
+        The first token. A bare name is left as it is: it is looked up on PATH.
+    paths
+        The parameters of type path, whose values are absolute.
+    directory
+        Where the job file lies.
+    """
+    if "/" not in program or program.startswith(("/", *(f"{{{name}}}" for name in paths))):
+        return program
+    home = program.startswith("~/")
+    start = str(Path.home() if home else directory).replace("{", "{{").replace("}", "}}")
+    return f"{start}/{program.removeprefix('~/') if home else program}"
 
 
 def _filled(token: str, values: Mapping[str, Any]) -> str:

@@ -107,5 +107,5 @@ def _program(token: str) -> str:
 
 def _loose(token: str, params: Mapping[str, Param]) -> list[str]:
     """Return the placeholders whose value could be any text, an option's too."""
-    named = [params[name] for name in placeholders(token)]
+    named = [params[name] for name in placeholders(token) if name in params]
     return [param.name for param in named if param.type is str and not param.choices]

@@ -13,11 +13,13 @@ from pydantic import ValidationError
 
 from hpckit.errors import SpecError
 from hpckit.spec.command import (
+    BUILT_IN,
     Command,
     CsvPicker,
     Hdf5Picker,
     Picker,
     RegexPicker,
+    located,
     placeholders,
 )
 from hpckit.spec.interpreters import check_no_code
@@ -78,7 +80,7 @@ def _job(table: dict[str, Any], source: Path) -> Job:
     )
     known = {param.name: param for param in params}
     command = Command(
-        argv=_argv(table.get("command"), known),
+        argv=_argv(table.get("command"), known, source.parent),
         keep=_keep(table.get("keep", [])),
         results={
             name: _picker(name, value, known) for name, value in _table(table, "results").items()
@@ -115,7 +117,7 @@ def _attrs(table: Mapping[str, Any], names: Sequence[str]) -> Attrs:
     return attrs
 
 
-def _argv(command: Any, params: Mapping[str, Param]) -> tuple[str, ...]:
+def _argv(command: Any, params: Mapping[str, Param], directory: Path) -> tuple[str, ...]:
     if command is None:
         raise SpecError(
             'is missing; a TOML job has one, such as command = "lmp -in {input}"', key="command"
@@ -128,10 +130,11 @@ def _argv(command: Any, params: Mapping[str, Param]) -> tuple[str, ...]:
     if not argv:
         raise SpecError("is empty; it names a program and its arguments", key="command")
     for name in used:
-        if name not in params:
+        if name not in params and name not in BUILT_IN:
             raise SpecError(
                 f"{{{name}}} is no parameter; [params] has {listed(params) if params else 'none'}"
-                f"{suggestion(name, params)}; a brace itself is written twice",
+                f", and hpckit {listed(BUILT_IN)}{suggestion(name, [*params, *BUILT_IN])};"
+                " a brace itself is written twice",
                 key="command",
             )
     for name, param in params.items():
@@ -141,13 +144,20 @@ def _argv(command: Any, params: Mapping[str, Param]) -> tuple[str, ...]:
                 key=f"params.{name}",
             )
     check_no_code(argv, params)
-    return argv
+    paths = [param.name for param in params.values() if param.type is Path]
+    return (located(argv[0], paths, directory), *argv[1:])
 
 
 def _param(name: str, value: Any, directory: Path) -> Param:
     key = f"params.{name}"
     if not name.isidentifier() or not name.isascii():
         raise SpecError("a parameter's name is letters, digits and '_'", key=key)
+    if name in BUILT_IN:
+        raise SpecError(
+            f"the name is hpckit's: {{{name}}} stands for the task's own {name}, without a"
+            " parameter; choose another",
+            key=key,
+        )
     fields = value if isinstance(value, dict) else {"default": value}
     _known(fields, PARAM_KEYS, key, owner="a parameter")
     return _under("params", lambda: _typed(name, fields, directory))

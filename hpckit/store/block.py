@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpckit.store.columns import Column, from_values, scattered
+from hpckit.store.columns import Column, from_values, masked, scattered
 
 
 class TaskState(IntEnum):
@@ -85,26 +86,33 @@ def make_block(
         "attempts": Column(np.full(count, attempts, np.int32), everyone),
         "worker": Column(np.full(count, worker, np.int32), everyone),
     }
-    if (texts := from_values(errors)) is not None:
+    if (texts := from_values([_holdable(error) for error in errors])) is not None:
         details["error"] = texts
     return Block(np.array(indices, np.int64), state, details, _field_columns(results))
 
 
 def merged(blocks: Sequence[Block]) -> Block:
-    """Join blocks with no task in common into one, in the order of the tasks."""
-    if len(blocks) == 1:
+    """Join blocks into one, in the order of the tasks.
+
+    Of a task that stands in several, a finished result wins, then the last one.
+    """
+    if len(blocks) == 1 and (np.diff(blocks[0].task) > 0).all():
         return blocks[0]
     tasks = np.concatenate([block.task for block in blocks])
-    order = np.argsort(tasks, kind="stable")
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
+    states = np.concatenate([block.state for block in blocks])
+    # The last row of each task in this order is the one to keep.
+    order = np.lexsort((np.arange(len(tasks)), states == TaskState.DONE, tasks))
+    last = np.append(tasks[order][1:] != tasks[order][:-1], len(tasks) > 0)
+    chosen = order[last]
+    position = np.full(len(tasks), -1)
+    position[chosen] = np.arange(len(chosen))
     bounds = np.cumsum([0, *(len(block) for block in blocks)])
-    places = [position[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    places = [position[a:b] for a, b in pairwise(bounds)]
     return Block(
-        tasks[order],
-        np.concatenate([block.state for block in blocks])[order],
-        _merged_columns([block.details for block in blocks], places, len(tasks)),
-        _merged_columns([block.fields for block in blocks], places, len(tasks)),
+        tasks[chosen],
+        states[chosen],
+        _merged_columns([block.details for block in blocks], places, len(chosen)),
+        _merged_columns([block.fields for block in blocks], places, len(chosen)),
     )
 
 
@@ -114,7 +122,9 @@ def _merged_columns(
     names = dict.fromkeys(name for group in groups for name in group)
     merged_columns = {}
     for name in names:
-        parts = [(p, g[name]) for p, g in zip(places, groups, strict=True) if name in g]
+        parts = [
+            (p, masked(g[name], p >= 0)) for p, g in zip(places, groups, strict=True) if name in g
+        ]
         field = parts[0][1].field
         for _, column in parts[1:]:
             field = field.joined(column.field)
@@ -135,3 +145,10 @@ def _field_columns(results: Sequence[dict[str, Any] | None]) -> dict[str, Column
         values = {n: [None if r is None else r.get(n) for r in results] for n in names}
     columns = {name: from_values(rows) for name, rows in values.items()}
     return {name: column for name, column in columns.items() if column is not None}
+
+
+def _holdable(text: str | None) -> str | None:
+    """Escape what an HDF5 string cannot hold: an exception may say anything."""
+    if text is None:
+        return None
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from hpckit.store.layout import (
     is_column,
     read_column,
     read_field,
+    row_bytes,
     set_attributes,
 )
 
 DETAILS = "tasks"
 PRESENT = "hpckit/present"
+"""The group that says of each field which finished tasks returned it, unless all did."""
+
 PARAMETER_ATTRIBUTE = "hpckit_parameter"
 
 DETAIL_ATTRIBUTES = {
@@ -54,22 +58,45 @@ class BlockWriter:
     """Writes the blocks of one file, in the order of their tasks."""
 
     def __init__(
-        self, file: h5py.File, count: int, schema: Schema, absent: Mapping[str, bool]
+        self,
+        file: h5py.File,
+        count: int,
+        schema: Schema,
+        absent: Collection[str],
+        taken: Collection[str] = (),
     ) -> None:
+        """Make the variables.
+
+        Parameters
+        ----------
+        absent
+            The columns that will have rows without a value; of a detail, ``tasks/NAME``.
+        taken
+            Names of variables that others will add.
+        """
         self.file = file
-        self.task = file.create_dataset("task", (count,), np.int64)
+        # In order, so that thousands of fields can be attached: see `make_dimension`.
+        self.task = file.create_dataset("task", (count,), np.int64, track_order=True)
         self.task.make_scale("task")
         self.task.attrs["long_name"] = "task index"
         self.state = file.create_dataset("task_state", (count,), np.int8)
         set_attributes(self.state, _flags(TaskState))
         attach(self.state, [self.task])
+        group = file.create_group(DETAILS, track_order=True)
+        names = {*schema.fields, *taken, PRESENT.split("/")[0]}
         self.fields = {
-            name: ColumnWriter(file, name, self.task, held, absent.get(name, False))
+            name: ColumnWriter(file, name, self.task, held, missing=name in absent, taken=names)
             for name, held in schema.fields.items()
         }
-        group = file.create_group(DETAILS, track_order=True)
         self.details = {
-            name: ColumnWriter(group, name, self.task, held, missing=False)
+            name: ColumnWriter(
+                group,
+                name,
+                self.task,
+                held,
+                missing=f"{DETAILS}/{name}" in absent,
+                taken=schema.details,
+            )
             for name, held in schema.details.items()
         }
         for name in self.details:
@@ -108,11 +135,41 @@ class BlockFile:
     """Reads what a `BlockWriter` wrote."""
 
     def __init__(self, file: h5py.File) -> None:
+        """Take an open file.
+
+        Raises
+        ------
+        KeyError
+            It holds no block.
+        """
+        for name in ("task", "task_state", DETAILS):
+            file[name]
         self.file = file
-        self.task: NDArray[np.int64] = file["task"][()]
-        self.state: NDArray[np.int8] = file["task_state"][()]
+
+    @cached_property
+    def task(self) -> NDArray[np.int64]:
+        """The tasks in the file, ascending; shape (rows,)."""
+        found: NDArray[np.int64] = self.file["task"][()]
+        return found
+
+    @cached_property
+    def state(self) -> NDArray[np.int8]:
+        """The state of each task; shape (rows,)."""
+        found: NDArray[np.int8] = self.file["task_state"][()]
+        return found
+
+    @cached_property
+    def row_bytes(self) -> int:
+        """About how much memory the columns of a task take."""
+        groups = (self.file, self.file[DETAILS])
+        return sum(row_bytes(item) for group in groups for item in group.values() if is_column(item))
 
     @property
+    def incomplete(self) -> set[str]:
+        """The fields that some finished tasks did not return."""
+        return set(self.file[PRESENT]) if PRESENT in self.file else set()
+
+    @cached_property
     def field_types(self) -> dict[str, Field]:
         """Return what each returned field holds."""
         return {
@@ -121,7 +178,7 @@ class BlockFile:
             if is_column(item) and name != "task_state" and PARAMETER_ATTRIBUTE not in item.attrs
         }
 
-    @property
+    @cached_property
     def detail_types(self) -> dict[str, Field]:
         """Return what each column of the group ``tasks`` holds."""
         group = self.file[DETAILS]
@@ -173,7 +230,7 @@ def block_image(block: Block) -> memoryview:
         {n: c.field for n, c in block.fields.items()},
         {n: c.field for n, c in block.details.items()},
     )
-    absent = {name: not column.present.all() for name, column in block.fields.items()}
+    absent = {name for name, column in block.fields.items() if not column.present.all()}
     options: dict[str, Any] = {"driver": "core", "backing_store": False, "block_size": 1 << 20}
     with h5py.File("block", "w", libver=LIBVER, track_order=True, **options) as file:
         writer = BlockWriter(file, len(block), schema, absent)

@@ -18,6 +18,9 @@ INT64 = np.iinfo(np.int64)
 TEXT = np.dtype(object)
 """The type of a column of strings; no other Python object is ever stored."""
 
+LARGEST_EXACT = 2**53
+"""Below this, an integer is the same number in double precision."""
+
 NO_AXIS = -1
 """Pads the shape of a ragged row that has fewer axes than others; alone, it means absent."""
 
@@ -102,10 +105,20 @@ def row_sizes(shapes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def joined_dtype(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type that holds values of both: NumPy's promotion; text where one is text."""
+    """Return the type that holds values of both; text where one is text.
+
+    It is NumPy's promotion, but for integers among floats, which are always held in double
+    precision: NumPy's int16 + float32 is float32, yet (int16 + uint16) + float32 is float64,
+    so that the type would depend on which rows were joined first.
+    """
     if one == two:
         return one
-    return TEXT if TEXT in (one, two) else np.result_type(one, two)
+    if TEXT in (one, two):
+        return TEXT
+    kinds = {one.kind, two.kind}
+    if "b" in kinds or kinds <= {"i", "u"} or kinds <= {"f", "c"}:
+        return np.result_type(one, two)
+    return np.result_type(one, two, np.float64)
 
 
 def storable(name: str, value: Any) -> Any:
@@ -114,26 +127,20 @@ def storable(name: str, value: Any) -> Any:
     Raises
     ------
     TypeError
-        HDF5 has no native type for it.
+        HDF5 has no native type for it, or the name cannot be that of a variable.
     """
+    if not name.isidentifier():
+        _check_name(name)
     kind = type(value)
-    if kind in (float, bool, str, complex) or value is None:
+    if kind in (float, bool, complex) or value is None:
         return value
+    if kind is str:
+        return _checked_text(name, value)
     if kind is int:
         if INT64.min <= value <= INT64.max:
             return value
         raise TypeError(f"field {name!r}: the integer {value} does not fit into 64 bits")
-    array = np.asarray(value)
-    if array.dtype.kind in "US":
-        return array.astype(str).astype(object) if array.ndim else str(array.astype(str))
-    if array.dtype.kind in "biufc" and array.dtype.itemsize <= 8 * (1 + (array.dtype.kind == "c")):
-        native: NDArray[Any] = array.astype(array.dtype.newbyteorder("="), copy=False)
-        # The engine returns the batch later: the task may reuse its buffer until then.
-        return native.copy() if isinstance(value, np.ndarray) else native
-    raise TypeError(
-        f"field {name!r}: a {kind.__name__} cannot be stored: return numbers, bools, strings, "
-        "or NumPy arrays of them"
-    )
+    return _storable_array(name, value)
 
 
 def from_values(values: Sequence[Any]) -> Column | None:
@@ -143,10 +150,12 @@ def from_values(values: Sequence[Any]) -> Column | None:
     that of the rows it is joined with.
     """
     kinds = set(map(type, values))
-    if len(kinds) == 1 and kinds <= {float, int, bool, complex}:
-        return Column(np.array(values), np.ones(len(values), bool))
-    if kinds == {str}:
-        return Column(_text_array(values), np.ones(len(values), bool))
+    if len(kinds) == 1:
+        kind = kinds.pop()
+        if kind in (float, int, bool, complex) or issubclass(kind, np.generic):
+            return Column(np.array(values), np.ones(len(values), bool))
+        if kind is str:
+            return Column(_text_array(values), np.ones(len(values), bool))
     rows = [None if value is None else _row(value) for value in values]
     there = [row for row in rows if row is not None]
     field = _joined_field(Field(row.dtype, row.shape, row.ndim) for row in there)
@@ -159,11 +168,7 @@ def scattered(
 ) -> Column:
     """Put the rows of several columns at given positions of a new one of `count` rows."""
     if field.shape is None:
-        rows: list[NDArray[Any] | None] = [None] * count
-        for positions, part in parts:
-            for position, row in zip(positions.tolist(), part.rows(), strict=True):
-                rows[position] = row
-        return _stacked(rows, np.array([row is not None for row in rows], bool), field)
+        return _scattered_ragged(count, field, list(parts))
     values = np.full((count, *field.shape), fill_value(field.dtype), field.dtype)
     present = np.zeros(count, bool)
     for positions, part in parts:
@@ -171,6 +176,15 @@ def scattered(
         values[there] = _cast(part.values[part.present], field.dtype)
         present[there] = True
     return Column(values, present)
+
+
+def masked(column: Column, kept: NDArray[np.bool_]) -> Column:
+    """Make the rows absent that are not kept; `kept` has shape (rows,)."""
+    if column.shapes is None:
+        return Column(column.values, column.present & kept)
+    values = column.values[np.repeat(kept, row_sizes(column.shapes))]
+    shapes = np.where(kept[:, None], column.shapes, NO_AXIS)
+    return Column(values, column.present & kept, shapes)
 
 
 def fill_value(dtype: np.dtype[Any]) -> Any:
@@ -191,6 +205,8 @@ def _stacked(
     rows: Sequence[NDArray[Any] | None], present: NDArray[np.bool_], field: Field
 ) -> Column:
     if field.shape is not None:
+        if present.all() and all(row is not None and row.dtype == field.dtype for row in rows):
+            return Column(np.stack([row for row in rows if row is not None]), present)
         values = np.full((len(rows), *field.shape), fill_value(field.dtype), field.dtype)
         for index, row in enumerate(rows):
             if row is not None:
@@ -229,7 +245,110 @@ def _joined_field(fields: Iterable[Field]) -> Field | None:
 
 def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype == TEXT and values.dtype != TEXT:
-        return _text_array([str(item) for item in values.reshape(-1).tolist()]).reshape(
-            values.shape
-        )
+        exact = np.float64 if values.dtype.kind == "f" else values.dtype
+        texts = [_number_text(item) for item in values.astype(exact).reshape(-1).tolist()]
+        return _text_array(texts).reshape(values.shape)
     return values.astype(dtype, copy=False)
+
+
+def _number_text(number: complex) -> str:
+    """Write a number as it would be written after any promotion: True, 1 and 1.0 are ``1``.
+
+    Which numbers were promoted before they met a text depends on how tasks were batched.
+    """
+    if isinstance(number, complex):
+        if number.imag:
+            return repr(number)
+        number = number.real
+    if isinstance(number, float) and not (number.is_integer() and abs(number) < LARGEST_EXACT):
+        return repr(number)
+    return str(int(number))
+
+
+def _scattered_ragged(
+    count: int, field: Field, parts: Sequence[tuple[NDArray[np.int64], Column]]
+) -> Column:
+    """Scatter rows without a Python loop over them: lengths first, then the values."""
+    shapes = np.full((count, max(field.rank, 1)), NO_AXIS, np.int64)
+    present = np.zeros(count, bool)
+    for positions, part in parts:
+        there = positions[part.present]
+        own = _row_shapes(part)[part.present]
+        shapes[there, : own.shape[1]] = own
+        present[there] = True
+    sizes = row_sizes(shapes)
+    starts = np.cumsum(sizes) - sizes
+    values = np.empty(int(sizes.sum()), field.dtype)
+    for positions, part in parts:
+        flat = part.values if part.shapes is not None else part.values[part.present].reshape(-1)
+        there = positions[part.present]
+        lengths = sizes[there]
+        shift = starts[there] - (np.cumsum(lengths) - lengths)
+        values[np.arange(len(flat)) + np.repeat(shift, lengths)] = _cast(flat, field.dtype)
+    return Column(values, present, shapes)
+
+
+def _row_shapes(column: Column) -> NDArray[np.int64]:
+    """Return each row's shape as a ragged column has it; shape (rows, rank)."""
+    if column.shapes is not None:
+        return column.shapes
+    shape = column.values.shape[1:] or (1,)
+    return np.tile(np.array(shape, np.int64), (len(column), 1))
+
+
+def _storable_array(name: str, value: Any) -> Any:
+    refusal = TypeError(
+        f"field {name!r}: a {type(value).__name__} cannot be stored: return numbers, bools, "
+        "strings, or NumPy arrays of them"
+    )
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"field {name!r}: a masked array cannot be stored: fill it first")
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "OUST":
+            return _storable_text(name, array, refusal)
+    except ValueError:
+        raise refusal from None
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind not in "biufc" or size > (16 if kind == "c" else 8):
+        raise refusal
+    if array.ndim == 0:
+        return array.astype(array.dtype.newbyteorder("="), copy=False)[()]
+    # A copy: the engine returns the batch later, and the task may reuse its buffer until then.
+    return array.astype(array.dtype.newbyteorder("="), order="C")
+
+
+def _storable_text(name: str, array: NDArray[Any], refusal: TypeError) -> Any:
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    texts = array.reshape(-1).tolist()
+    if not all(isinstance(text, str) for text in texts):
+        raise refusal
+    checked = [_checked_text(name, text) for text in texts]
+    return _text_array(checked).reshape(array.shape) if array.ndim else checked[0]
+
+
+def _checked_text(name: str, text: str) -> str:
+    """Refuse what an HDF5 string cannot hold, while the task can still be blamed for it."""
+    if "\0" in text or not _is_utf8(text):
+        raise TypeError(
+            f"field {name!r}: the string {text[:40]!r} cannot be stored: it must hold neither "
+            "a zero byte nor half a surrogate pair"
+        )
+    return text
+
+
+def _check_name(name: str) -> None:
+    problem = not name or "/" in name or not name.isprintable() or name != name.strip()
+    if problem or name in (".", "..") or not _is_utf8(name):
+        raise TypeError(
+            f"field {name!r}: a name must be printable, hold no slash, and neither begin nor end "
+            "with a space"
+        )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False

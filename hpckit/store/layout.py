@@ -7,7 +7,8 @@ attribute, and which rows are absent among finished tasks under ``hpckit/present
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -20,6 +21,13 @@ LIBVER = ("earliest", "v110")
 """Readers down to HDF5 1.10 open what is written so."""
 
 TYPE_ATTRIBUTE = "hpckit_type"
+RAGGED = "hpckit_ragged"
+OFFSET = "hpckit_offset"
+SHAPE = "hpckit_shape"
+HELPER = "hpckit_helper"
+TEXT_BYTES = 256
+"""What a string is taken to need in memory."""
+
 TEXT_TYPE = h5py.string_dtype("utf-8")
 DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable. "
 
@@ -28,7 +36,9 @@ def make_dimension(group: h5py.Group, name: str, length: int) -> h5py.Dataset:
     """Return the dimension scale called `name`, made without coordinates if it is not there."""
     if name in group:
         return group[name]
-    scale = group.create_dataset(name, (length,), ">f4")
+    # An ordered file keeps attributes in a heap. The list of what is attached to a scale is
+    # one, and would otherwise end at 64 kB, which is at some 4,000 variables.
+    scale = group.create_dataset(name, (length,), ">f4", track_order=True)
     scale.make_scale(f"{DIMENSION_ONLY}{length:10d}")
     return scale
 
@@ -59,12 +69,29 @@ class ColumnWriter:
     """Writes one column along a dimension, window by window."""
 
     def __init__(
-        self, group: h5py.Group, name: str, along: h5py.Dataset, field: Field, missing: bool
+        self,
+        group: h5py.Group,
+        name: str,
+        along: h5py.Dataset,
+        field: Field,
+        *,
+        missing: bool,
+        taken: Collection[str],
     ) -> None:
+        """Make the variable.
+
+        Parameters
+        ----------
+        missing
+            It will have absent rows.
+        taken
+            Names that helpers and dimensions must leave free for other variables.
+        """
         self.group = group
         self.name = name
         self.field = field
         self.along = along
+        self.taken = taken
         self.written = 0
         count = along.shape[0]
         if field.shape is None:
@@ -72,7 +99,7 @@ class ColumnWriter:
             return
         self.values = create_variable(group, name, (count, *field.shape), field.dtype, missing)
         axes = [
-            make_dimension(group, f"{name}_{axis}", length)
+            make_dimension(group, self._free(str(axis)), length)
             for axis, length in enumerate(field.shape)
         ]
         attach(self.values, [along, *axes])
@@ -85,8 +112,8 @@ class ColumnWriter:
             return
         sizes = row_sizes(column.shapes)
         offsets = self.written + np.cumsum(sizes) - sizes
-        self.group[f"{self.name}_offset"][start:stop] = offsets
-        self.group[f"{self.name}_shape"][start:stop] = column.shapes
+        self.offset[start:stop] = offsets
+        self.shape[start:stop] = column.shapes
         end = self.written + int(sizes.sum())
         self.values.resize((end,))
         self.values[self.written : end] = column.values
@@ -95,30 +122,46 @@ class ColumnWriter:
     def close(self) -> None:
         """Give a ragged column's values their dimension, whose length is known only now."""
         if self.field.shape is None:
-            attach(self.values, [make_dimension(self.group, f"{self.name}_value", self.written)])
+            attach(self.values, [make_dimension(self.group, self._free("value"), self.written)])
 
     def _create_ragged(self, count: int) -> None:
         stored = _stored_type(self.field.dtype, missing=False)
+        # Small chunks for few rows: a chunk takes its whole size in each segment.
+        chunk = min(max(16 * count, 64), 1 << 14)
         self.values = self.group.create_dataset(
-            self.name, (0,), stored, maxshape=(None,), chunks=(1 << 14,)
+            self.name, (0,), stored, maxshape=(None,), chunks=(chunk,)
         )
         if self.field.dtype.kind == "b":
             self.values.attrs["dtype"] = "bool"
-        self.values.attrs["hpckit_ragged"] = (
-            f"row i starts at {self.name}_offset[i] and has the shape {self.name}_shape[i]"
-        )
         rank = max(self.field.rank, 1)
-        offset = self.group.create_dataset(f"{self.name}_offset", (count,), np.int64)
-        shape = self.group.create_dataset(f"{self.name}_shape", (count, rank), np.int64)
-        attach(offset, [self.along])
-        attach(shape, [self.along, make_dimension(self.group, f"{self.name}_axis", rank)])
+        axis = make_dimension(self.group, self._free("axis"), rank)
+        self.offset = self._helper("offset", OFFSET, [self.along])
+        self.shape = self._helper("shape", SHAPE, [self.along, axis])
+        self.values.attrs[RAGGED] = (
+            f"row i starts at {self.values.attrs[OFFSET]}[i] and has the shape "
+            f"{self.values.attrs[SHAPE]}[i]"
+        )
+
+    def _helper(self, suffix: str, role: str, axes: list[h5py.Dataset]) -> h5py.Dataset:
+        name = self._free(suffix)
+        helper = self.group.create_dataset(name, tuple(a.shape[0] for a in axes), np.int64)
+        helper.attrs[HELPER] = self.name
+        self.values.attrs[role] = name
+        attach(helper, axes)
+        return helper
+
+    def _free(self, suffix: str) -> str:
+        name = f"{self.name}_{suffix}"
+        while name in self.taken or name in self.group:
+            name += "_"
+        return name
 
 
 def read_field(variable: h5py.Dataset) -> Field:
     """Return what a variable written by a `ColumnWriter` holds."""
     dtype = _logical_type(variable)
-    if "hpckit_ragged" in variable.attrs:
-        return Field(dtype, None, variable.parent[f"{_base(variable)}_shape"].shape[1])
+    if RAGGED in variable.attrs:
+        return Field(dtype, None, ragged_shapes(variable).shape[1])
     return Field(dtype, variable.shape[1:], variable.ndim - 1)
 
 
@@ -129,9 +172,8 @@ def read_column(
     field = read_field(variable)
     if field.shape is not None:
         return Column(_logical_values(variable, start, stop, field.dtype), present)
-    name, group = _base(variable), variable.parent
-    shapes = group[f"{name}_shape"][start:stop]
-    offsets = group[f"{name}_offset"][start:stop]
+    shapes = ragged_shapes(variable)[start:stop]
+    offsets = variable.parent[variable.attrs[OFFSET]][start:stop]
     first = int(offsets[0]) if len(offsets) else 0
     last = int(offsets[-1] + row_sizes(shapes)[-1]) if len(offsets) else 0
     values = _logical_values(variable, first, last, field.dtype)
@@ -140,25 +182,49 @@ def read_column(
 
 def is_column(item: object) -> bool:
     """Tell a variable that a `ColumnWriter` wrote from its helpers and from dimensions."""
-    if not isinstance(item, h5py.Dataset) or item.is_scale:
-        return False
-    name, group = _base(item), item.parent
-    for suffix in ("_offset", "_shape"):
-        if name.endswith(suffix):
-            owner = group.get(name.removesuffix(suffix))
-            if owner is not None and "hpckit_ragged" in owner.attrs:
-                return False
-    return True
+    return isinstance(item, h5py.Dataset) and not item.is_scale and HELPER not in item.attrs
+
+
+def ragged_shapes(variable: h5py.Dataset) -> h5py.Dataset:
+    """Return the dataset of a ragged variable's shapes, one row a task, padded with `NO_AXIS`."""
+    return variable.parent[variable.attrs[SHAPE]]
+
+
+def row_bytes(variable: h5py.Dataset) -> int:
+    """Return about how much a row of a column takes in memory, on average where rows differ."""
+    field = read_field(variable)
+    size = TEXT_BYTES if field.dtype == TEXT else field.dtype.itemsize
+    if field.shape is not None:
+        return math.prod(field.shape) * size
+    shapes = ragged_shapes(variable)
+    return variable.shape[0] * size // max(shapes.shape[0], 1) + 8 * shapes.shape[1]
+
+
+def regions(shape: tuple[int, ...], row: int, limit: int) -> Iterator[tuple[slice, ...]]:
+    """Cut an array into blocks of at most `limit` bytes, in the order of its elements.
+
+    Parameters
+    ----------
+    row
+        Bytes of one element.
+    """
+    if 0 in shape:
+        return
+    if not shape:
+        yield ()
+        return
+    below = math.prod(shape[1:]) * row
+    step = max(limit // below, 1)
+    for start in range(0, shape[0], step):
+        here = slice(start, min(start + step, shape[0]))
+        inner = regions(shape[1:], row, limit) if below > limit else [()]
+        yield from ((here, *rest) for rest in inner)
 
 
 def set_attributes(item: h5py.Dataset, attributes: Mapping[str, Any]) -> None:
     """Give a variable its units, long_name and the like."""
     for key, value in attributes.items():
         item.attrs[key] = value
-
-
-def _base(variable: h5py.Dataset) -> str:
-    return str(variable.name.rsplit("/", 1)[-1])
 
 
 def _stored_type(dtype: np.dtype[Any], missing: bool) -> Any:
@@ -186,7 +252,8 @@ def _logical_type(variable: h5py.Dataset) -> np.dtype[Any]:
     if h5py.check_string_dtype(variable.dtype) is not None:
         return TEXT
     kept = variable.attrs.get(TYPE_ATTRIBUTE, variable.attrs.get("dtype"))
-    return np.dtype(kept) if kept is not None else variable.dtype
+    dtype: np.dtype[Any] = variable.dtype if kept is None else np.dtype(kept)
+    return dtype
 
 
 def _logical_values(

@@ -6,9 +6,7 @@ in windows of tasks, so that memory does not grow with the farm.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,22 +14,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpckit.errors import StoreError
-from hpckit.store.atomic import replacing
-from hpckit.store.block import Block, TaskState
-from hpckit.store.blockfile import (
-    PARAMETER_ATTRIBUTE,
-    BlockFile,
-    BlockWriter,
-    Schema,
-    open_block_file,
-)
-from hpckit.store.columns import Column, Field, from_values, scattered, storable
-from hpckit.store.layout import LIBVER, TEXT_TYPE, attach, create_variable, set_attributes
+from hpckit.store.atomic import remove_leftovers, replacing
+from hpckit.store.block import TaskState
+from hpckit.store.blockfile import DETAILS, PARAMETER_ATTRIBUTE, BlockWriter
+from hpckit.store.columns import from_values, storable
+from hpckit.store.coverage import Coverage, cover
+from hpckit.store.layout import TEXT_TYPE, attach, create_variable, set_attributes
+from hpckit.store.newfile import new_file
 from hpckit.store.rundir import RunDir
-from hpckit.store.segments import list_segments, remove_segments
+from hpckit.store.segments import list_segments, remove
 
 WINDOW_BYTES = 32 << 20
+PARAMETER_ROWS = 1 << 18
 MANIFEST = "hpckit/manifest"
 
 
@@ -45,34 +39,15 @@ class Parameters(Protocol):
         ...
 
 
-@dataclass
-class Coverage:
-    """Which source holds which task.
-
-    Attributes
-    ----------
-    sources
-        Open files.
-    owner
-        Shape (tasks,): the number of the source that a task's row is taken from, -1 for none.
-    state
-        Shape (tasks,): the state of each task in its owner.
-    """
-
-    sources: list[BlockFile]
-    owner: NDArray[np.int32]
-    state: NDArray[np.int8]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many tasks are done, failed and missing."""
-        found = np.bincount(self.state, minlength=len(TaskState))
-        return {state.name.lower(): int(found[state]) for state in TaskState}
-
-
 def task_states(run: RunDir, count: int) -> NDArray[np.int8]:
-    """Return the state of each of a farm's tasks as far as it is sealed; shape (count,)."""
-    with ExitStack() as stack:
-        return _cover(run, count, stack).state
+    """Return the state of each of a farm's tasks as far as it is sealed; shape (count,).
+
+    Raises
+    ------
+    StoreError
+        A sealed file does not read back.
+    """
+    return cover(_sealed(run), count).state
 
 
 def assemble(
@@ -96,22 +71,21 @@ def assemble(
     Raises
     ------
     StoreError
-        The file cannot be written; the segments stay as they are.
+        A sealed file does not read back, or the new one cannot be written; the segments
+        stay as they are.
     """
-    count = len(parameters)
-    with ExitStack() as stack:
-        coverage = _cover(run, count, stack)
-        with (
-            replacing(run.results) as path,
-            h5py.File(path, "w", libver=LIBVER, track_order=True) as file,
-        ):
-            _write_blocks(file, count, coverage)
-            _write_parameters(file, parameters)
-            embed_manifest(file, manifest_json)
-            for name, given in attributes.items():
-                if name in file:
-                    set_attributes(file[name], given)
-    remove_segments(run.segments)
+    segments = list_segments(run.segments)
+    coverage = cover(_sealed(run), len(parameters))
+    remove_leftovers(run.results)
+    with replacing(run.results) as path, new_file(path) as file:
+        _write_blocks(file, coverage, parameters)
+        _write_parameters(file, parameters)
+        embed_manifest(file, manifest_json)
+        for name, given in attributes.items():
+            if name in file:
+                set_attributes(file[name], given)
+    # Only those that were read: another writer may have sealed one since.
+    remove(segments)
     return coverage.counts()
 
 
@@ -120,116 +94,36 @@ def embed_manifest(file: h5py.File, manifest_json: str) -> None:
     file.create_dataset(MANIFEST, data=manifest_json, dtype=TEXT_TYPE)
 
 
-def _cover(run: RunDir, count: int, stack: ExitStack) -> Coverage:
+def _sealed(run: RunDir) -> list[Path]:
     paths = [run.results] if run.results.is_file() else []
-    paths += [segment.path for segment in list_segments(run.segments)]
-    coverage = Coverage([], np.full(count, -1, np.int32), np.zeros(count, np.int8))
-    for path in paths:
-        source = _opened(path, stack)
-        current, offered = coverage.state[source.task], source.state
-        better = (offered != TaskState.MISSING) & (current != TaskState.DONE)
-        coverage.owner[source.task[better]] = len(coverage.sources)
-        coverage.state[source.task[better]] = offered[better]
-        coverage.sources.append(source)
-    return coverage
+    return paths + [segment.path for segment in list_segments(run.segments)]
 
 
-def _opened(path: Path, stack: ExitStack) -> BlockFile:
-    try:
-        return BlockFile(stack.enter_context(open_block_file(path)))
-    except (OSError, KeyError) as error:
-        raise StoreError(
-            f"{path}: does not read back ({error}): move it away and resume the run"
-        ) from None
-
-
-def _write_blocks(file: h5py.File, count: int, coverage: Coverage) -> None:
-    schema = Schema()
-    for number, source in enumerate(coverage.sources):
-        if (coverage.owner == number).any():
-            schema.add(source.field_types, source.detail_types)
-    absent = _absent(coverage, schema)
-    writer = BlockWriter(file, count, schema, absent)
-    for start, stop in _windows(count, schema):
-        writer.write(start, _window(coverage, schema, start, stop))
+def _write_blocks(file: h5py.File, coverage: Coverage, parameters: Parameters) -> None:
+    count = len(coverage.state)
+    schema = coverage.schema()
+    absent = set(schema.fields) if (coverage.state != TaskState.DONE).any() else set()
+    absent |= coverage.incomplete(schema)
+    if (coverage.state == TaskState.MISSING).any():
+        absent |= {f"{DETAILS}/{name}" for name in schema.details}
+    writer = BlockWriter(file, count, schema, absent, taken=parameters.columns(range(1)))
+    rows = max(WINDOW_BYTES // coverage.row_bytes(), 1)
+    for start, stop in _windows(count, rows):
+        writer.write(start, coverage.block(schema, start, stop))
     writer.close()
 
 
-def _absent(coverage: Coverage, schema: Schema) -> dict[str, bool]:
-    """Tell which fields will have rows without a value."""
-    unfinished = bool((coverage.state != TaskState.DONE).any())
-    absent = dict.fromkeys(schema.fields, unfinished)
-    for source in coverage.sources:
-        held = source.field_types
-        for name in schema.fields:
-            absent[name] |= name not in held and len(source.task) > 0
-            absent[name] |= f"hpckit/present/{name}" in source.file
-    return absent
-
-
-def _windows(count: int, schema: Schema) -> Iterator[tuple[int, int]]:
-    row = 64 + sum(
-        field.dtype.itemsize * int(np.prod(field.shape or (64,)))
-        for field in (*schema.fields.values(), *schema.details.values())
-    )
-    rows = max(WINDOW_BYTES // row, 1)
+def _windows(count: int, rows: int) -> Iterator[tuple[int, int]]:
     for start in range(0, count, rows):
         yield start, min(start + rows, count)
 
 
-def _window(coverage: Coverage, schema: Schema, start: int, stop: int) -> Block:
-    """Gather the tasks from `start` to `stop` out of all sources."""
-    fields: list[tuple[NDArray[np.int64], dict[str, Column]]] = []
-    details: list[tuple[NDArray[np.int64], dict[str, Column]]] = []
-    owner = coverage.owner[start:stop]
-    for number in np.unique(owner[owner >= 0]):
-        source = coverage.sources[number]
-        low, high = np.searchsorted(source.task, (start, stop)).tolist()
-        positions = source.task[low:high] - start
-        mine = owner[positions] == number
-        for parts, columns in (
-            (fields, source.fields(low, high)),
-            (details, source.details(low, high)),
-        ):
-            parts.append((positions, {n: _masked(c, mine) for n, c in columns.items()}))
-    count = stop - start
-    return Block(
-        np.arange(start, stop),
-        coverage.state[start:stop],
-        _scattered(count, schema.details, details),
-        _scattered(count, schema.fields, fields),
-    )
-
-
-def _masked(column: Column, mine: NDArray[np.bool_]) -> Column:
-    """Leave out rows that another source owns."""
-    if mine.all():
-        return column
-    if column.shapes is None:
-        return Column(column.values, column.present & mine)
-    rows = [row if kept else None for row, kept in zip(column.rows(), mine, strict=True)]
-    return from_values(rows) or Column(
-        column.values[:0], np.zeros(len(rows), bool), np.full_like(column.shapes, -1)
-    )
-
-
-def _scattered(
-    count: int,
-    schema: Mapping[str, Field],
-    parts: Sequence[tuple[NDArray[np.int64], dict[str, Column]]],
-) -> dict[str, Column]:
-    return {
-        name: scattered(count, held, [(p, cs[name]) for p, cs in parts if name in cs])
-        for name, held in schema.items()
-    }
-
-
 def _write_parameters(file: h5py.File, parameters: Parameters) -> None:
     count = len(parameters)
-    names = []
-    for start, stop in _windows(count, Schema()):
+    names: list[str] = []
+    for start, stop in _windows(count, PARAMETER_ROWS):
         for name, values in parameters.columns(range(start, stop)).items():
-            column = from_values([_parameter_value(name, value) for value in values])
+            column = from_values(_parameter_values(name, values))
             assert column is not None
             if start == 0:
                 names.append(name)
@@ -241,5 +135,9 @@ def _write_parameters(file: h5py.File, parameters: Parameters) -> None:
         file.attrs["coordinates"] = " ".join(names)
 
 
-def _parameter_value(name: str, value: Any) -> Any:
-    return storable(name, str(value) if isinstance(value, Path) else value)
+def _parameter_values(name: str, values: list[Any]) -> list[Any]:
+    if isinstance(values[0], Path):
+        return [str(value) for value in values]
+    if isinstance(values[0], float | int | bool | complex):
+        return values
+    return [storable(name, value) for value in values]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ FANOUT = 8
 MERGE_LIMIT = 256 << 20
 """Bytes above which segments are left as they are: merging them saves too few files."""
 
-_NAME = re.compile(r"(?P<writer>\w+)-(?P<level>\d)-(?P<number>\d{6})-(?P<crc>[0-9a-f]{8})\.h5")
+_NAME = re.compile(r"(?P<writer>\w+)-(?P<level>\d)-(?P<number>\d{6,})-(?P<crc>[0-9a-f]{8})\.h5")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class SegmentWriter:
         self.number = 0
         self.levels: dict[int, list[Segment]] = {}
 
-    def seal(self, blocks: list[Block]) -> None:
+    def seal(self, blocks: Sequence[Block]) -> None:
         """Write blocks as one segment; they are safe when this returns.
 
         Raises
@@ -93,8 +94,7 @@ class SegmentWriter:
             if level == 9 or sum(s.path.stat().st_size for s in segments) > MERGE_LIMIT:
                 return
             self._write(merged([_read(segment) for segment in segments]), level + 1)
-            for segment in segments:
-                segment.path.unlink()
+            remove(segments)
             self.levels[level] = []
             level += 1
 
@@ -111,20 +111,26 @@ def set_aside_damaged(folder: Path) -> list[Path]:
 
     Their tasks count as missing from then on and are done again.
     """
-    damaged = []
-    for segment in list_segments(folder):
-        if not segment.is_intact():
-            damaged.append(segment.path.rename(segment.path.with_suffix(".damaged")))
-    return damaged
+    return [
+        segment.path.rename(segment.path.with_suffix(".damaged"))
+        for segment in list_segments(folder)
+        if not segment.is_intact()
+    ]
 
 
 def remove_segments(folder: Path) -> None:
     """Remove all segments and what a killed writer left half-written."""
+    remove(list_segments(folder))
     with explained(folder):
-        for segment in list_segments(folder):
-            segment.path.unlink()
         for leftover in folder.glob(".w*.tmp"):
             leftover.unlink(missing_ok=True)
+
+
+def remove(segments: Iterable[Segment]) -> None:
+    """Remove some segments."""
+    for segment in segments:
+        with explained(segment.path):
+            segment.path.unlink(missing_ok=True)
 
 
 def _read(segment: Segment) -> Block:
@@ -132,5 +138,5 @@ def _read(segment: Segment) -> Block:
         with open_block_file(segment.path) as file:
             source = BlockFile(file)
             return source.read(0, len(source.task))
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise StoreError(f"{segment.path}: a sealed segment does not read back: {error}") from None

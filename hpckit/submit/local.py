@@ -16,7 +16,7 @@ from typing import IO
 
 from hpckit.errors import UsageError
 from hpckit.processes import leash
-from hpckit.render.launcher import mpiexec_argv, mpiexec_variables
+from hpckit.render.launcher import mpiexec_argv, one_machine_variables
 from hpckit.store.logs import BoundedLog
 from hpckit.store.progress import Report, read_progress
 from hpckit.store.rundir import RunDir
@@ -68,7 +68,7 @@ def run_ranks(
         Passed on after all ranks have been ended.
     """
     environment = {
-        **mpiexec_variables(is_root=os.geteuid() == 0),
+        **one_machine_variables(is_root=os.geteuid() == 0),
         **os.environ,
         "HPCKIT_NTASKS": str(ranks),
         "PYTHONUNBUFFERED": "1",

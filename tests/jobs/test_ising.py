@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+from hpckit.spec.load import load_job
 
 special = pytest.importorskip("scipy.special")
 stats = pytest.importorskip("scipy.stats")
 
 CRITICAL = 2 / np.log(1 + np.sqrt(2))
-FALSE_ALARM = 1e-4  # chance that a right job fails one comparison, were its seed drawn anew
+FALSE_ALARM = 1e-4  # chance that a right job fails one comparison, were its seed another
 
 
 def exact_energy(T):
@@ -53,3 +57,10 @@ def test_averages_are_onsagers(run_farm):
         assert agrees(points.specific_heat.values, exact_specific_heat(T), size_effect)
         if T < CRITICAL:
             assert agrees(points.magnetisation.values, exact_magnetisation(T), size_effect)
+
+
+@pytest.mark.parametrize("wrong", [{"L": 31}, {"L": 2}, {"T": 0.0}, {"sweeps": 3}])
+def test_what_the_method_cannot_do_is_refused(wrong):
+    ising = load_job(str(Path(__file__).parents[2] / "jobs" / "ising.py")).job
+    with pytest.raises(ValueError, match="L even"):
+        ising(None, **wrong)

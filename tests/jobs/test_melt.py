@@ -15,8 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 T = 0.85
 ATOMS = 500
-SEEDS = 12
-FALSE_ALARM = 1e-4  # chance that a right job fails one comparison, were its seeds drawn anew
+FALSE_ALARM = 1e-4  # chance that a right job fails one comparison, were its seed another
 # density: (energy, its standard deviation, pressure, its standard deviation), 500 atoms, cut off
 # at 3 sigma with long-range corrections: NIST Standard Reference Simulation Website, SRD 173,
 # https://mmlapps.nist.gov/srs/LJ_PURE/mc.htm
@@ -33,7 +32,7 @@ def agrees(ours, reference, deviation):
 
 
 def test_energy_and_pressure_are_nists(run_farm):
-    results = run_farm("melt.toml", "rho=0.78,0.86", f"seed=range(1,{SEEDS + 1})", "steps=8000")
+    results = run_farm("melt.toml", "rho=0.78,0.86", "repeat=12", "steps=8000")
     for rho, points in results.groupby("rho"):
         energy, energy_deviation, pressure, pressure_deviation = NIST[float(rho)]
         assert agrees(points.energy.values, energy, energy_deviation)

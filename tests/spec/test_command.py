@@ -108,6 +108,8 @@ def test_placeholders_and_braces() -> None:
         ("T = 3.0", "T = {type = 'int', default = 2.5}", "params.T: the default 2.5 is not"),
         ("T = 3.0", "T = 3.0\nx = 1", "params.x: {x} does not stand in the command"),
         ("T = 3.0", "T = 3.0\ntask = 1", "params.task: the name is reserved"),
+        ("T = 3.0", "T = 3.0\nseed = 1", "params.seed: the name is hpckit's: {seed} stands for"),
+        ("T = 3.0", "T = 3.0\nindex = 1", "params.index: the name is hpckit's: {index} stands"),
         ("T = 3.0", "T = 3.0\n'a-b' = 1", "params.a-b: a parameter's name is letters"),
         ("[1, 2]", "[1, 'a']", "params.n: 'a' is not allowed; must be a whole number"),
         ("[1, 2]", "[]", "params.n: choices are at least one value"),
@@ -127,7 +129,12 @@ def test_placeholders_and_braces() -> None:
             "attrs.enrgy: unknown name; the job has energy, msd, u,",
         ),
         ('units = "K"', "units = []", "attrs.energy.units: [] is not allowed"),
-        ("{T}", "{t}", "command: {t} is no parameter; [params] has T, hot, input, n and z; did"),
+        (
+            "{T}",
+            "{t}",
+            "command: {t} is no parameter; [params] has T, hot, input, n and z, and hpckit seed and"
+            " index; did you mean 'T'?; a brace",
+        ),
         ("{T}", "{T.real}", "command: {T.real} is no parameter"),
         ("{T}", "{T", "a lone '{' in '{T'"),
         ("lmp", "'lmp", "cannot be split: No closing quotation"),
@@ -168,6 +175,8 @@ def test_tables_and_text_of_the_wrong_kind(text: str, message: str) -> None:
         "python -W ignore -c 'print({T})' {s}",
         "perl -ne 'x{T}' {s}",
         "env -S 'prog {T}' {s}",
+        "sh -c 'x {T} {seed}' {s}",
+        "sh -c 'x {index}' sh {T} {s}",
         "node --eval 'f({T})' {s}",
         "bash {s} {T}",
         "python {s} {T}",
@@ -200,11 +209,42 @@ def test_a_value_does_not_choose_the_program() -> None:
         "env X={s} prog {T}",
         "{p} {T} {s}",
         "prog -c {s} {T}",
+        "bash {seed} {T} {s}",
     ],
 )
 def test_a_value_that_is_an_argument_is_accepted(command: str) -> None:
     body = job(f'command = "{command}"{PARAMS}').body
     assert isinstance(body, Command)
     assert (
-        body.fill({"s": "$(x)", "T": 1.0, "p": Path("/p")}).count("$(x)") + command.count("=") == 1
+        body.fill({"s": "$(x)", "T": 1.0, "p": Path("/p"), "seed": 1}).count("$(x)")
+        + command.count("=")
+        == 1
     )
+
+
+def test_seed_and_index_need_no_parameter() -> None:
+    body = job('command = "prog -seed {seed} -o out.{index}"').body
+    assert isinstance(body, Command)
+    assert body.fill({"seed": 5, "index": 0}) == ["prog", "-seed", "5", "-o", "out.0"]
+
+
+@pytest.mark.parametrize(
+    ("program", "argument"),
+    [
+        ("prog", "prog"),
+        ("/opt/prog", "/opt/prog"),
+        ("./bin/prog", "/a{b}/./bin/prog"),
+        ("bin/prog-{n}", "/a{b}/bin/prog-2"),
+        ("{n}/prog", "/a{b}/2/prog"),
+        ("{p}/prog", "/p/prog"),
+        ("~/prog", "/home/{me}/prog"),
+    ],
+)
+def test_a_relative_program_starts_at_the_job_file(
+    program: str, argument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/{me}")
+    text = f"command = '{program} {{n}}'\n[params]\nn = 2\np = {{type = 'path'}}"
+    body = job(text, Path("/a{b}/job.toml")).body
+    assert isinstance(body, Command)
+    assert body.fill({"n": 2, "p": Path("/p")}) == [argument, "2"]

@@ -1,7 +1,7 @@
 """What executes the batches of a farm: each engine is a concurrent.futures.Executor.
 
-An engine is made from the number of workers and the run directory, and has one method more
-than an executor: `kill`, which ends its workers without waiting for their tasks.
+An engine is made from the number of workers and the run directory. It can do three things
+more than an executor: end when its work is done, end at once, and say how a worker died.
 """
 
 from __future__ import annotations
@@ -34,9 +34,17 @@ class Engine(Executor):
 
     workers: int
 
+    def close(self) -> None:
+        """End the workers, which have nothing more to do."""
+        self.shutdown()
+
     def kill(self) -> None:
         """End the workers now; what they were at is lost."""
         raise NotImplementedError(type(self).__name__)
+
+    def death(self) -> str:
+        """End the workers, one of which has died, and say how it died."""
+        return "the worker process died"
 
 
 def engine_factory(name: str) -> Callable[[int, Path], Engine]:

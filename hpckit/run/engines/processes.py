@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 from hpckit.processes import die_with_parent
 from hpckit.run.engines import Engine
@@ -14,33 +17,85 @@ from hpckit.run.logs import capture_descriptors, capture_task_output
 from hpckit.store.logs import BoundedLog
 from hpckit.store.rundir import RunDir
 
+GRACE_SECONDS = 2.0
+"""What workers get to end by themselves before they are killed."""
+
+
+class _Workers(ForkServerContext):
+    """Starts processes from a fork server, and remembers them.
+
+    The fork server is a clean process: forking the driver would copy the locks of threads that
+    numerical libraries have started in it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[ForkServerProcess] = []
+
+    def Process(self, *args: Any, **options: Any) -> ForkServerProcess:  # type: ignore[override] # noqa: N802
+        """Make a process, as multiprocessing's contexts do."""
+        process = ForkServerProcess(*args, **options)
+        self.made.append(process)
+        return process
+
 
 class ProcessesEngine(ProcessPoolExecutor, Engine):
-    """A pool of worker processes.
-
-    They come from a fork server, which is a clean process: forking the driver would copy the
-    locks of threads that numerical libraries have started in it.
-    """
+    """A pool of worker processes."""
 
     def __init__(self, workers: int, run: Path) -> None:
         self.workers = workers
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["hpckit.run.batch"])
+        self._context = _Workers()
+        self._context.set_forkserver_preload(["hpckit.run.batch"])
         super().__init__(
-            max_workers=workers, mp_context=context, initializer=_begin, initargs=(run,)
+            max_workers=workers, mp_context=self._context, initializer=_begin, initargs=(run,)
         )
 
+    def close(self) -> None:
+        """End the workers; one that a task's thread keeps alive is killed."""
+        if not self._has_ended(GRACE_SECONDS):
+            self.kill()
+
     def kill(self) -> None:
-        """End all workers."""
-        for process in multiprocessing.active_children():
-            process.kill()
-        self.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.join()
+        """Kill all workers."""
+        for process in self._context.made:
+            if process.pid is not None:
+                process.kill()
+        self._has_ended(GRACE_SECONDS)
+
+    def death(self) -> str:
+        """Say how a worker died, from its exit status."""
+        self.close()
+        codes = [process.exitcode for process in self._context.made if process.pid is not None]
+        # The pool ends the others with SIGTERM, so another status is the first one's.
+        codes.sort(key=lambda code: (code is None, code == -signal.SIGTERM))
+        return _cause(codes[0]) if codes and codes[0] is not None else super().death()
+
+    def _has_ended(self, seconds: float) -> bool:
+        """Wait for the pool's own thread, which alone may ask for exit statuses.
+
+        The status of a fork server's child can be read once: of two threads that read it at
+        the same time one gets a wrong number.
+        """
+        ending = Thread(target=self.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        ending.start()
+        ending.join(seconds)
+        return not ending.is_alive()
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"the worker process ended with exit status {code}"
+    name = signal.Signals(-code).name
+    hint = ": often the machine ran out of memory" if -code == signal.SIGKILL else ""
+    return f"the worker process was killed by {name}{hint}"
 
 
 def _begin(run: Path) -> None:
     die_with_parent()
+    # The driver may have died, and the fork server with it, before the line above.
+    driver = multiprocessing.parent_process()
+    if driver is None or not driver.is_alive():
+        os._exit(1)
     # Ctrl-C reaches the whole process group; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = BoundedLog(RunDir(run).log(f"worker-{os.getpid()}"))

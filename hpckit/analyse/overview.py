@@ -1,0 +1,95 @@
+"""What a run was and how it ended, in a few labelled lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hpckit.analyse.counts import Counts
+from hpckit.analyse.status import elapsed, next_step, reason
+from hpckit.analyse.values import duration, local_time, printable, shortened
+from hpckit.store.manifest import Manifest
+from hpckit.store.rundir import RunDir
+
+PARAMETER_WIDTH = 60
+
+
+def facts(run: RunDir, manifest: Manifest, counts: Counts | None) -> list[tuple[str, str]]:
+    """Return labels and texts; `counts` are those of a farm."""
+    state = manifest.effective_state()
+    job = manifest.job
+    why = reason(run, manifest, state)
+    found = [
+        ("run", printable(manifest.id)),
+        ("state", f"{state}: {why}" if why else str(state)),
+        ("job", f"{job.name} ({job.kind}), {_shortest(Path(job.source))}"),
+        ("when", f"{local_time(manifest.created)}, {duration(elapsed(run, manifest, state))}"),
+        ("ran on", _place(manifest)),
+        ("seed", str(job.seed)),
+        ("image", "none"),
+    ]
+    if manifest.parent:
+        found.append(("repeats", manifest.parent))
+    if job.assignments or job.table:
+        found.append(("given", _given(manifest)))
+    if counts is not None:
+        found.append(("tasks", str(counts)))
+    there = run.results.is_file()
+    found.append(("results", _shortest(run.results) if there else "none yet"))
+    command = next_step(run, manifest, state, counts)
+    if command:
+        found.append(("go on with", command))
+    return found
+
+
+def to_json(run: RunDir, manifest: Manifest, counts: Counts | None) -> dict[str, Any]:
+    """Return the same in JSON's types."""
+    state = manifest.effective_state()
+    return {
+        "id": manifest.id,
+        "state": str(state),
+        "reason": reason(run, manifest, state),
+        "job": manifest.job.name,
+        "kind": manifest.job.kind,
+        "source": manifest.job.source,
+        "created": manifest.created,
+        "seconds": elapsed(run, manifest, state),
+        "engine": manifest.engine,
+        "workers": manifest.workers,
+        "ranks": manifest.ranks,
+        "seed": manifest.job.seed,
+        "image": None,
+        "parent": manifest.parent,
+        "assignments": manifest.job.assignments,
+        "table": manifest.job.table,
+        "done": counts.done if counts else None,
+        "failed": counts.failed if counts else None,
+        "total": counts.total if counts else None,
+        "results": str(run.results) if run.results.is_file() else None,
+        "next": next_step(run, manifest, state, counts),
+    }
+
+
+def _place(manifest: Manifest) -> str:
+    host = manifest.environment.get("host", "?")
+    if manifest.job.kind == "spmd":
+        return f"{host}, {manifest.ranks or '?'} ranks"
+    plural = "" if manifest.workers == 1 else "s"
+    return f"{host}, {manifest.engine or '?'}, {manifest.workers or '?'} worker{plural}"
+
+
+def _given(manifest: Manifest) -> str:
+    parts = [
+        f"{name}={shortened(printable(text), PARAMETER_WIDTH)}"
+        for name, text in manifest.job.assignments.items()
+    ]
+    if manifest.job.table:
+        parts.insert(0, f"table {_shortest(Path(manifest.job.table))}")
+    return "  ".join(parts)
+
+
+def _shortest(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,173 @@
+"""How far a run is, and how it goes on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from hpckit.analyse.counts import Counts, sealed_counts
+from hpckit.analyse.values import duration, headline, printable
+from hpckit.store import manifest as manifests
+from hpckit.store.failure import read_failure
+from hpckit.store.manifest import Manifest, State
+from hpckit.store.progress import Progress, read_progress
+from hpckit.store.rundir import RunDir, runs_root
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a run now.
+
+    Attributes
+    ----------
+    seconds
+        Wall time over all sessions, the present one included.
+    counts
+        The sealed tasks of a farm; None for an spmd run.
+    progress
+        What a run that goes on told last.
+    rate, left
+        Tasks or steps a second, and the seconds to the end; None where that is not known.
+    next
+        How to go on, a command; None where nothing is to be done.
+    """
+
+    id: str
+    state: State
+    reason: str | None
+    seconds: float
+    sessions: int
+    ranks: int | None
+    counts: Counts | None
+    progress: Progress | None
+    rate: float | None
+    left: float | None
+    next: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it in JSON's types; tasks or steps under ``done``, ``failed`` and ``total``."""
+        done, failed, total = self.extent()
+        return {
+            "id": self.id,
+            "state": str(self.state),
+            "reason": self.reason,
+            "seconds": self.seconds,
+            "sessions": self.sessions,
+            "ranks": self.ranks,
+            "unit": "task" if self.counts else "step",
+            "done": done,
+            "failed": failed,
+            "total": total,
+            "sealed": self.counts.done + self.counts.failed if self.counts else None,
+            "rate": self.rate,
+            "seconds_left": self.left,
+            "next": self.next,
+        }
+
+    def extent(self) -> tuple[int | None, int | None, int | None]:
+        """Return how many tasks or steps are done and failed, and how many there are."""
+        if self.progress is not None:
+            return self.progress.done, self.progress.failed, self.progress.total
+        if self.counts is not None:
+            return self.counts.done, self.counts.failed, self.counts.total
+        return None, None, None
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what there is to say, as labels and texts."""
+        facts = [("state", f"{self.state}: {self.reason}" if self.reason else str(self.state))]
+        unit = "tasks" if self.counts else "steps"
+        done, failed, total = self.extent()
+        if done is not None and total:
+            text = f"{done} of {total} done" + (f", {failed} failed" if failed else "")
+            share = f" ({(done + (failed or 0)) / total:.0%})" if self.progress else ""
+            facts.append((unit, text + share))
+        if self.counts and self.progress and self.counts.done != done:
+            facts.append(("sealed", f"{self.counts.done + self.counts.failed} tasks"))
+        if self.ranks:
+            facts.append(("ranks", str(self.ranks)))
+        again = f" in {self.sessions} sessions" if self.sessions > 1 else ""
+        facts.append(("time", duration(self.seconds) + again))
+        if self.rate is not None:
+            facts.append(("rate", f"{self.rate:.3g} {unit}/s"))
+        if self.left is not None:
+            facts.append(("left", f"about {duration(self.left)}"))
+        if self.next:
+            facts.append(("go on with", self.next))
+        return facts
+
+
+def status(run: RunDir) -> Status:
+    """Look at a run.
+
+    Raises
+    ------
+    StoreError
+        The manifest does not read.
+    """
+    manifest = manifests.read(run.manifest)
+    state = manifest.effective_state()
+    counts = sealed_counts(run, manifest) if manifest.job.kind == "farm" else None
+    progress = read_progress(run.progress) if state is State.RUNNING else None
+    rate = _rate(manifest, progress)
+    return Status(
+        manifest.id,
+        state,
+        reason(run, manifest, state),
+        elapsed(run, manifest, state),
+        manifest.sessions,
+        manifest.ranks,
+        counts,
+        progress,
+        rate,
+        None if progress is None or not rate else _left(progress) / rate,
+        next_step(run, manifest, state, counts),
+    )
+
+
+def elapsed(run: RunDir, manifest: Manifest, state: State) -> float:
+    """Return the wall time in seconds over all sessions, that of a running one included."""
+    if manifest.state is not State.RUNNING:
+        return manifest.seconds
+    if state is State.RUNNING and manifest.driver is not None:
+        return manifest.seconds + max(time.time() - manifest.driver.started, 0.0)
+    # The driver died without a word: what it told last is all that is known.
+    told = read_progress(run.progress)
+    return manifest.seconds + (told.seconds if told else 0.0)
+
+
+def next_step(run: RunDir, manifest: Manifest, state: State, counts: Counts | None) -> str | None:
+    """Return the command that ends what is missing of a run."""
+    if state in (State.RUNNING, State.COMPLETED):
+        return None
+    if counts is not None and not counts.missing and run.results.is_file():
+        return None
+    return f"hpckit resume {reference(run)}"
+
+
+def reason(run: RunDir, manifest: Manifest, state: State) -> str | None:
+    """Say in one line why a run did not complete."""
+    failure = read_failure(run.failure) if state is State.FAILED else None
+    if failure is not None:
+        return f"rank {failure.rank}: {headline(failure.text).removeprefix('hpckit: ')}"
+    if state is State.INTERRUPTED and manifest.state is State.RUNNING:
+        return "the process that worked on it has died"
+    return printable(manifest.reason) if manifest.reason else None
+
+
+def reference(run: RunDir) -> str:
+    """Return what names a run on a command line here: its id, or else its path."""
+    known = run.path.parent == runs_root(None).resolve()
+    return run.id if known else str(run.path)
+
+
+def _rate(manifest: Manifest, progress: Progress | None) -> float | None:
+    # After a resume the count includes what earlier sessions did, so it says nothing of speed.
+    if progress is None or manifest.sessions > 1 or progress.seconds <= 0:
+        return None
+    done = progress.done + progress.failed
+    return done / progress.seconds if done else None
+
+
+def _left(progress: Progress) -> int:
+    return max(progress.total - progress.done - progress.failed, 0)

@@ -1,0 +1,32 @@
+"""hpckit digest: a hash of results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from hpckit.cli.options import json_option, output_option
+
+
+@click.command(help="Print a hash of a run's results.")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@output_option
+@json_option
+def command(runs: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+    """Print the sha256 of the results of runs: equal where the results are."""
+    from hpckit.store.digest import digest, variable_digests
+    from hpckit.store.rundir import find, require_results, runs_root
+
+    found = [find(run, runs_root(output)) for run in runs]
+    paths = [require_results(run) for run in found]
+    if not as_json:
+        for run, path in zip(found, paths, strict=True):
+            click.echo(f"{digest(path)}  {run.id}")
+        return
+    entries = [
+        {"id": run.id, "digest": digest(path), "variables": variable_digests(path)}
+        for run, path in zip(found, paths, strict=True)
+    ]
+    click.echo(json.dumps(entries, indent=1))

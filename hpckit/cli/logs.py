@@ -1,0 +1,98 @@
+"""hpckit logs: what tasks and ranks printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hpckit.cli.options import output_option, run_argument
+from hpckit.errors import UsageError
+
+if TYPE_CHECKING:
+    from hpckit.analyse.runlogs import Section
+    from hpckit.store.rundir import RunDir
+
+LINES = 100
+
+
+@click.command(help="Print what a run's tasks or ranks printed.")
+@run_argument
+@click.option("--task", type=click.IntRange(0), metavar="N", help="One task alone.")
+@click.option("--rank", type=click.IntRange(0), metavar="N", help="One rank alone.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(1),
+    default=LINES,
+    show_default=True,
+    metavar="N",
+    help="The last lines of each log.",
+)
+@click.option("--all", "everything", is_flag=True, help="All lines.")
+@output_option
+def command(
+    run: str,
+    task: int | None,
+    rank: int | None,
+    lines: int,
+    everything: bool,
+    output: Path | None,
+) -> None:
+    """Print logs under a heading a file, and the traceback of a task or rank that failed."""
+    from hpckit.store.rundir import find, runs_root
+
+    if task is not None and rank is not None:
+        raise UsageError("--task and --rank exclude each other: a farm has tasks, spmd has ranks")
+    found = find(run, runs_root(output))
+    limit = None if everything else lines
+    if not _print_all(_sections(found, task, rank, limit)):
+        click.echo(f"{found.id}: nothing was printed")
+
+
+def _sections(
+    run: RunDir, task: int | None, rank: int | None, limit: int | None
+) -> Iterable[Section]:
+    from hpckit.analyse.runlogs import all_logs, rank_log
+    from hpckit.store import manifest as manifests
+
+    manifest = manifests.read(run.manifest)
+    if task is not None:
+        if manifest.job.kind != "farm":
+            raise UsageError(f"--task: {run.id} is an spmd run, which has ranks: use --rank N")
+        return _task_sections(run, task, manifest.job.tasks, limit)
+    if rank is not None:
+        if manifest.job.kind != "spmd":
+            raise UsageError(f"--rank: {run.id} is a farm, which has tasks: use --task N")
+        if manifest.ranks is not None and rank >= manifest.ranks:
+            raise UsageError(f"rank {rank}: {run.id} has the ranks 0 to {manifest.ranks - 1}")
+        return rank_log(run, rank, limit)
+    return all_logs(run, limit)
+
+
+def _task_sections(run: RunDir, task: int, count: int, limit: int | None) -> Iterable[Section]:
+    from hpckit.analyse.runlogs import Section, task_log
+    from hpckit.analyse.tasks import task_error
+
+    error = task_error(run, task, count)
+    yield from task_log(run, task, limit)
+    if error is not None:
+        yield Section(f"why task {task} failed", error.splitlines())
+
+
+def _print_all(sections: Iterable[Section]) -> int:
+    from hpckit.cli.console import print_heading
+
+    count = 0
+    for section in sections:
+        if count:
+            click.echo()
+        print_heading(f"── {section.heading}")
+        if section.left_out:
+            click.echo(f"… {section.left_out} lines before these (--all prints them)")
+        for line in section.lines:
+            click.echo(line)
+        count += 1
+    return count

@@ -1,0 +1,27 @@
+"""hpckit pack: results.h5 without the ranks' files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hpckit.cli.options import output_option, run_argument
+
+
+@click.command(help="Copy the fields of an spmd run into results.h5 itself.")
+@run_argument
+@output_option
+def command(run: str, output: Path | None) -> None:
+    """Make results.h5 one file that can be moved alone."""
+    from hpckit.store import fields
+    from hpckit.store.rundir import find, require_results, runs_root
+
+    found = find(run, runs_root(output))
+    path = require_results(found)
+    with found.lock():
+        names = fields.pack(found)
+    if names:
+        click.echo(f"{path}: holds {', '.join(names)} itself now")
+    else:
+        click.echo(f"{path}: holds everything itself already")

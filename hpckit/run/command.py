@@ -1,0 +1,254 @@
+"""One task of a command job: a program in a scratch directory, and what is left of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hpckit.errors import HpckitError, LaunchError
+from hpckit.processes import leash
+from hpckit.run.context import Task
+from hpckit.run.pickers import NotPickedError, described, pick
+from hpckit.spec.command import Command
+from hpckit.spec.messages import shown
+from hpckit.store.atomic import explained, replacing, sync_directory
+from hpckit.store.rundir import RunDir
+
+LOGGED_BYTES = 16 << 10
+"""Of the beginning, and again of the end, of a command's output go to the run's log."""
+
+TOLD_LINES = 10
+"""Of the end of the output stand in the message about a command that failed."""
+
+_SCRATCH_VARIABLES = ("TMPDIR", "SLURM_TMPDIR")
+_LONGEST_LINE = 300
+_UNTIL_ORPHANED = 'read -r _; kill -s KILL -- "-$1"; rm -rf -- "$2"'
+
+
+class CommandFailed(HpckitError):
+    """A command that ended badly, or left no result where the job file says."""
+
+
+def run_command(command: Command, run: RunDir, task: Task, /, **params: Any) -> dict[str, Any]:
+    """Run a command for one task and pick up its results.
+
+    It works in a scratch directory on the node's own disk ($TMPDIR, else $SLURM_TMPDIR, else the
+    system's), which is removed whatever happens. All that it started ends with it, and with this
+    process. Files to keep are copied even if it failed: they tell why.
+
+    Parameters
+    ----------
+    params
+        The values of the job's parameters; ``{seed}`` and ``{index}`` are the task's own.
+
+    Returns
+    -------
+    dict
+        The results by name, as `hpckit.run.pickers.pick` gives them.
+
+    Raises
+    ------
+    CommandFailed
+        It ended with a status other than 0 or by a signal, or a result is not there; or a file
+        to keep lies outside of the scratch directory.
+    LaunchError
+        The program is not there or cannot be started, or there is no scratch directory.
+    StoreError
+        The files to keep cannot be written.
+    """
+    argv = command.fill({**params, "seed": task.seed, "index": task.index})
+    with _scratch() as scratch:
+        folder, output = scratch / "work", scratch / "output"
+        folder.mkdir()
+        status = _run(argv, folder, output)
+        try:
+            _log(output)
+            if status != 0:
+                raise CommandFailed(f"{shlex.join(argv)}: {_ending(status)}{_last_lines(output)}")
+            return _results(command, argv, folder, output)
+        finally:
+            _keep(command.keep, folder, run.kept / str(task.index))
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    given = [os.environ[name] for name in _SCRATCH_VARIABLES if os.environ.get(name)]
+    # Sites set them on all nodes, also where no such folder is.
+    parent = next((path for path in given if Path(path).is_dir()), tempfile.gettempdir())
+    try:
+        scratch = tempfile.TemporaryDirectory(
+            prefix="hpckit-", dir=parent, ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        raise LaunchError(
+            f"{parent}: no scratch directory can be made there ({error.strerror}): "
+            "set TMPDIR to a folder on the node's own disk"
+        ) from None
+    with scratch as name:
+        yield Path(name).resolve()
+
+
+def _run(argv: Sequence[str], folder: Path, output: Path) -> int:
+    """Return the exit status, or minus the signal; no process of the command is left then."""
+    with output.open("wb") as stream:
+        process = _start(argv, folder, stream)
+    try:
+        with _guarded(process.pid, folder.parent):
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        # As long as the process is not reaped, its number cannot be another group's.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        status = process.wait()
+    return status
+
+
+def _start(argv: Sequence[str], folder: Path, output: BinaryIO) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=leash(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LaunchError(_unstartable(argv[0], error)) from None
+
+
+@contextmanager
+def _guarded(group: int, scratch: Path) -> Iterator[None]:
+    """Have a process group and its scratch directory removed if this process is killed.
+
+    The leash holds the command's first process only, and a killed worker removes no directory:
+    a small shell does both when the pipe from this process ends.
+    """
+    with subprocess.Popen(
+        ["/bin/sh", "-c", _UNTIL_ORPHANED, "sh", str(group), str(scratch)],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as guard:
+        try:
+            yield
+        finally:
+            guard.kill()
+
+
+def _unstartable(program: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and "/" not in program:
+        return (
+            f"{program}: no such program on PATH: load its module or install it, "
+            "or write its path into the job file"
+        )
+    if isinstance(error, FileNotFoundError) and Path(program).exists():
+        return f"{program}: the interpreter in its first line is not there: correct that line"
+    if isinstance(error, FileNotFoundError):
+        return f"{program}: no such program: correct its path in the job file"
+    if isinstance(error, PermissionError):
+        return f"{program}: is no program that may be run: chmod +x it, or correct its path"
+    if error.errno == errno.ENOEXEC:
+        return f"{program}: is no program of this machine: a script begins with a line as #!/bin/sh"
+    return f"{program}: cannot be started: {error.strerror}"
+
+
+def _ending(status: int) -> str:
+    if status > 0:
+        return f"ended with exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    hint = ", often for want of memory" if -status == signal.SIGKILL else ""
+    return f"was killed by {name}{hint}"
+
+
+def _log(output: Path) -> None:
+    """Print the output, which TaskStream sends to the run's log; a long one without its middle."""
+    left_out = output.stat().st_size - 2 * LOGGED_BYTES
+    with output.open("rb") as stream:
+        if left_out <= 0:
+            text = stream.read().decode(errors="replace")
+        else:
+            head = stream.read(LOGGED_BYTES).decode(errors="replace")
+            text = f"{head}\n[hpckit: {left_out} bytes are left out here]\n{_tail(stream)}"
+    if text:
+        print(text.removesuffix("\n"), flush=True)
+
+
+def _tail(stream: BinaryIO) -> str:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(size - LOGGED_BYTES, 0))
+    return stream.read().decode(errors="replace")
+
+
+def _last_lines(output: Path) -> str:
+    with output.open("rb") as stream:
+        lines = _tail(stream).rstrip().splitlines()[-TOLD_LINES:]
+    if not lines:
+        return " and printed nothing"
+    return "\n".join(["; its output ends with:", *(line[-_LONGEST_LINE:] for line in lines)])
+
+
+def _results(command: Command, argv: Sequence[str], folder: Path, output: Path) -> dict[str, Any]:
+    results = {}
+    for name, picker in command.results.items():
+        try:
+            results[name] = pick(picker, folder, output)
+        except NotPickedError as error:
+            raise CommandFailed(
+                f"{shlex.join(argv)}: no result {name!r} ({described(picker)}): {error}"
+            ) from None
+    return results
+
+
+def _keep(globs: Sequence[str], folder: Path, target: Path) -> None:
+    """Copy the files that globs name, and those in folders that they name, to `target`."""
+    if not globs:
+        return
+    # An earlier attempt at this task may have left other files.
+    shutil.rmtree(target, ignore_errors=True)
+    found = {glob: list(_matches(folder, glob)) for glob in globs}
+    for glob, paths in found.items():
+        if not paths:
+            print(f"hpckit: keep = {shown(glob)}: the command left no such file", flush=True)
+    for path in dict.fromkeys(chain.from_iterable(found.values())):
+        copy = target / path.relative_to(folder)
+        with explained(copy):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(copy) as temporary:
+            shutil.copyfile(path.resolve(), temporary)
+    if target.is_dir():
+        sync_directory(target.parent)
+
+
+def _matches(folder: Path, glob: str) -> Iterator[Path]:
+    for match in sorted(folder.glob(glob)):
+        _check_inside(match, folder, glob)
+        for path in sorted(match.rglob("*")) if match.is_dir() else [match]:
+            _check_inside(path, folder, glob)
+            if path.is_file():
+                yield path
+
+
+def _check_inside(path: Path, folder: Path, glob: str) -> None:
+    # A link that leads nowhere is nothing to copy.
+    if ".." in path.parts or (path.exists() and not path.resolve().is_relative_to(folder)):
+        raise CommandFailed(
+            f"keep = {shown(glob)}: {path.relative_to(folder)} leads out of the scratch directory: "
+            "have the command copy the file instead"
+        )
