@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(signum: int = signal.SIGKILL) -> None:
-    """Have this process killed when its parent dies, even by ``kill -9``.
+def die_with_pipe(descriptor: int) -> None:
+    """Have this process killed when the other end of a pipe is closed, even by ``kill -9``.
 
-    The kernel does it on Linux (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread looks each
-    second.
+    The kernel does it on Linux (fcntl(2), F_SETSIG), whatever the process is at; elsewhere a
+    thread waits for it.
     """
-    parent = os.getppid()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signum))
+        fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
+        if select.select([descriptor], [], [], 0)[0]:
+            os._exit(1)
     else:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:
-        os._exit(1)
+        threading.Thread(target=_watch, args=(descriptor,), daemon=True).start()
 
 
 def leash(signum: int = signal.SIGKILL) -> Callable[[], None]:
@@ -62,7 +65,6 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
+def _watch(descriptor: int) -> None:
+    select.select([descriptor], [], [])
     os._exit(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hpckit.cli.options import output_option
-from hpckit.errors import UsageError
+from hpckit.errors import HpckitError, UsageError
 
 if TYPE_CHECKING:
     from hpckit.spec.load import LoadedJob
@@ -47,10 +47,17 @@ def _launched_rank(path: Path) -> NoReturn:
     """Be a rank of a run that another process has made and watches."""
     from hpckit.run.main import run_rank
     from hpckit.store.create import reopen
+    from hpckit.store.failure import Failure
     from hpckit.store.progress import silent
     from hpckit.store.rundir import RunDir
 
-    run_rank(lambda: reopen(RunDir(path)), silent)
+    run = RunDir(path)
+    try:
+        run_rank(lambda: reopen(run), silent)
+    except HpckitError as error:
+        # MPI did not start, so the rank has no number; whoever watches shows the reason.
+        Failure(0, f"hpckit: {error}", error.exit_code).leave(run.failure)
+        raise
     sys.exit(0)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from hpckit.cli.terminal import progress_shown
-from hpckit.errors import HpckitError, Interrupted, LaunchError, UsageError
+from hpckit.errors import HpckitError, Interrupted, LaunchError, StoreError, UsageError
 from hpckit.store import manifest as manifests
 from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from hpckit.store.block import TaskState
 
 MAX_REASONS = 3
+
+ORPHAN_SECONDS = 15.0
+"""What a launcher may take to end its ranks after its driver was killed."""
 
 
 def work(run: Run, *, engine: str | None, workers: int | None, ranks: int | None) -> Manifest:
@@ -75,7 +80,7 @@ def summarise(run: Run, final: Manifest) -> int:
     failed = final.counts.get("failed", 0)
     what = f"{tasks - failed} of {tasks} tasks" if failed else f"{tasks} tasks"
     if run.job.kind == "spmd":
-        what = f"{final.ranks} ranks"
+        what = "1 rank" if final.ranks == 1 else f"{final.ranks} ranks"
     elif tasks == 1:
         what = "1 task" if not failed else "0 of 1 task"
     click.echo(f"{final.id}: {what} done in {final.seconds:.1f} s")
@@ -92,7 +97,7 @@ def _work_spmd(run: Run, ranks: int | None) -> Manifest:
     ranks = ranks or run.manifest.ranks or run.job.resources.ntasks
     argv = launch_line(run.dir, ranks)
     begun = time.monotonic()
-    with run.dir.lock():
+    with run.dir.lock(patience=_patience(run)) as held:
         started = run.manifest.updated(
             state=State.RUNNING,
             reason=None,
@@ -104,7 +109,9 @@ def _work_spmd(run: Run, ranks: int | None) -> Manifest:
         run.dir.failure.unlink(missing_ok=True)
         try:
             with progress_shown(run.manifest.job.name) as terminal:
-                code = run_ranks(run.dir, argv, ranks, terminal.report, terminal.echo)
+                code, said = run_ranks(
+                    run.dir, argv, ranks, terminal.report, terminal.echo, keep_open=(held,)
+                )
         except KeyboardInterrupt:
             _end(run, started, begun, State.INTERRUPTED, "interrupted", {})
             raise Interrupted(_resume_hint(run)) from None
@@ -116,31 +123,39 @@ def _work_spmd(run: Run, ranks: int | None) -> Manifest:
             final.write(run.dir.manifest)
             return final
         failure = read_failure(run.dir.failure)
-        reason = _reason(run, failure, code)
-        _end(run, started, begun, State.FAILED, reason.splitlines()[-1], {"mpiexec": code})
-        _raise(failure, reason)
+        reason = _reason(failure, said, code)
+        # On a full disk the reason is worth more than that it cannot be written.
+        with suppress(StoreError):
+            _end(run, started, begun, State.FAILED, reason.splitlines()[-1], {"mpiexec": code})
+        raise _failed(failure, reason)
 
 
-def _reason(run: Run, failure: Failure | None, code: int) -> str:
+def _patience(run: Run) -> float:
+    """Return how long to wait for the ranks of a driver that was killed; they end by themselves."""
+    orphaned = run.manifest.effective_state() is State.INTERRUPTED
+    return ORPHAN_SECONDS if orphaned else 0.0
+
+
+def _reason(failure: Failure | None, said: Sequence[str], code: int) -> str:
     if failure is not None:
         return failure.text
-    said = ""
-    if run.dir.launcher_log.is_file():
-        text = run.dir.launcher_log.read_text(errors="replace")
-        said = "\n".join(line for line in text.splitlines()[-30:] if line.strip())
-    return f"{said}\nhpckit: the ranks ended with exit status {code} and left no reason".strip()
+    # A rank that could not leave its failure, on a full disk say, has told it on stderr.
+    told = [line for line in said if line.startswith("hpckit: ")]
+    unknown = f"hpckit: the ranks ended with exit status {code} and left no reason"
+    return told[0] if told else "\n".join([*said, unknown])
 
 
-def _raise(failure: Failure | None, reason: str) -> NoReturn:
+def _failed(failure: Failure | None, reason: str) -> Exception:
+    """Return what ends hpckit with a reason, after printing it if it is a traceback."""
     text = reason.removeprefix("hpckit: ")
     if failure is not None and failure.exit_code == UsageError.exit_code:
-        raise UsageError(text)
+        return UsageError(text)
     if failure is not None and not failure.text.startswith("hpckit: "):
         # A traceback of the job's own code: the last thing that is printed.
         click.echo(f"rank {failure.rank} failed:", err=True)
         click.echo(failure.text, err=True)
-        raise click.exceptions.Exit(HpckitError.exit_code)
-    raise LaunchError(text)
+        return click.exceptions.Exit(HpckitError.exit_code)
+    return LaunchError(text)
 
 
 def _end(

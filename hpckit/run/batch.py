@@ -11,7 +11,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from hpckit.run.context import Task, current
+from hpckit.run.context import Task
+from hpckit.run.logs import begin_task, end_task
 from hpckit.spec.command import Command
 from hpckit.spec.job import Job
 from hpckit.spec.load import load_file
@@ -71,14 +72,14 @@ class TaskRunner:
         return make_block(indices, results, errors, started, seconds, os.getpid(), attempt)
 
     def _one(self, index: int, params: dict[str, Any]) -> dict[str, Any]:
-        current.index = index
+        begin_task(index)
         try:
             if self.takes_context:
                 returned = self.function(Task(index, params, self.seed), **params)
             else:
                 returned = self.function(**params)
         finally:
-            current.index = None
+            end_task()
         if returned is None:
             return {}
         if not isinstance(returned, Mapping):

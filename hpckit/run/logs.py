@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 import threading
 from multiprocessing.util import Finalize
 
 from hpckit.run.context import current
 from hpckit.store.logs import BoundedLog
+
+LONGEST_LINE = 1 << 16
+"""Bytes or characters after which a line is broken, since it has to be held until its end."""
 
 
 class TaskStream(io.TextIOBase):
@@ -32,55 +36,139 @@ class TaskStream(io.TextIOBase):
         index = current.index
         if index is None:
             return self._fallback.write(text)
-        whole, newline, rest = (getattr(self._partial, "text", "") + text).rpartition("\n")
-        self._partial.text = rest
+        held = getattr(self._partial, "text", "") + text
+        if len(held) > LONGEST_LINE and not held.endswith("\n"):
+            held += "\n"
+        whole, newline, self._partial.text = held.rpartition("\n")
         if newline:
             lines = "".join(f"[{index}] {line}\n" for line in whole.split("\n"))
             self._log.write(lines.encode(errors="replace"))
         return len(text)
 
     def flush(self) -> None:
-        """End a line that stands open, so that the next task begins its own."""
+        """Flush the stream that was there before; a task's open line waits for its end."""
         if current.index is None:
             self._fallback.flush()
-        elif getattr(self._partial, "text", ""):
+
+    def end_line(self) -> None:
+        """End a line that stands open, so that the next task begins its own."""
+        if getattr(self._partial, "text", ""):
             self.write("\n")
 
 
-def capture_task_output(log: BoundedLog) -> None:
-    """Send what tasks print from now on to the log."""
-    for name in ("stdout", "stderr"):
-        setattr(sys, name, TaskStream(log, getattr(sys, name)))
-
-
-def capture_descriptors(log: BoundedLog, forward: int | None = None) -> None:
-    """Send descriptors 1 and 2, so what C and Fortran code prints too, to a log.
+class Descriptors:
+    """Descriptors 1 and 2, so what C and Fortran code prints, on their way to a log.
 
     Parameters
     ----------
     forward
         A descriptor that gets the same bytes: rank 0 still speaks to the terminal.
+
+    Attributes
+    ----------
+    index
+        The task that this process is at: its lines bear it.
     """
-    reading, writing = os.pipe()
-    for descriptor in (1, 2):
-        os.dup2(writing, descriptor)
-    os.close(writing)
-    pump = threading.Thread(target=_pump, args=(reading, log, forward), daemon=True)
-    pump.start()
-    Finalize(None, _end_capture, args=(pump,), exitpriority=100)
+
+    def __init__(self, log: BoundedLog, forward: int | None = None) -> None:
+        self.index: int | None = None
+        self._log = log
+        self._forward = forward
+        self._partial = b""
+        self._lock = threading.Lock()
+        self._reading, writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        for descriptor in (1, 2):
+            os.dup2(writing, descriptor)
+        os.close(writing)
+        self._poll = select.poll()
+        self._poll.register(self._reading, select.POLLIN)
+        self._pump = threading.Thread(target=self._run, daemon=True)
+        self._pump.start()
+        Finalize(None, self._end, exitpriority=100)
+
+    def end_task(self) -> None:
+        """Take all that the task has printed, so that the next one's is told apart."""
+        while self._poll.poll(0) and self._take():
+            pass
+        with self._lock:
+            if self._partial:
+                self._write(b"\n")
+            self.index = None
+
+    def _run(self) -> None:
+        while select.select([self._reading], [], []) and self._take():
+            pass
+
+    def _take(self) -> bool:
+        """Take what is there now; tell whether there can be more."""
+        with self._lock:
+            try:
+                data = os.read(self._reading, 1 << 16)
+            except BlockingIOError:
+                return True
+            if data:
+                self._write(data)
+        return bool(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._forward is not None:
+            _write_all(self._forward, data)
+        if self.index is None:
+            self._log.write(data)
+            return
+        held = self._partial + data
+        if len(held) > LONGEST_LINE and not held.endswith(b"\n"):
+            held += b"\n"
+        whole, newline, self._partial = held.rpartition(b"\n")
+        if newline:
+            tag = f"[{self.index}] ".encode()
+            self._log.write(b"".join(tag + line + b"\n" for line in whole.split(b"\n")))
+
+    def _end(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        silent = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):
+            os.dup2(silent, descriptor)
+        self._pump.join(timeout=2)
 
 
-def _pump(reading: int, log: BoundedLog, forward: int | None) -> None:
-    while data := os.read(reading, 1 << 16):
-        log.write(data)
-        if forward is not None:
-            os.write(forward, data)
+_descriptors: Descriptors | None = None
 
 
-def _end_capture(pump: threading.Thread) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    silent = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(silent, descriptor)
-    pump.join(timeout=2)
+def capture_task_output(log: BoundedLog) -> None:
+    """Send what tasks print from now on to the log."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, TaskStream):
+            stream = stream._fallback
+        setattr(sys, name, TaskStream(log, stream))
+
+
+def capture_descriptors(log: BoundedLog, forward: int | None = None) -> None:
+    """Send all that this process prints from now on to a log."""
+    global _descriptors
+    _descriptors = Descriptors(log, forward)
+
+
+def begin_task(index: int) -> None:
+    """Let what this thread prints bear a task's index."""
+    current.index = index
+    if _descriptors is not None:
+        _descriptors.index = index
+
+
+def end_task() -> None:
+    """End the lines that the task left open."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TaskStream):
+            stream.end_line()
+    if _descriptors is not None:
+        _descriptors.end_task()
+    current.index = None
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

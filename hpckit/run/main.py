@@ -19,7 +19,7 @@ from hpckit.run.usage import usage
 from hpckit.store import create
 from hpckit.store import manifest as manifests
 from hpckit.store.create import Run
-from hpckit.store.failure import Failure
+from hpckit.store.failure import Failure, read_failure
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import State
 from hpckit.store.progress import Publisher, Report, silent
@@ -42,6 +42,7 @@ def run_rank(open_run: Callable[[], Run], report: Report = silent) -> RunDir:
     begun = time.monotonic()
     world = start_mpi()
     directory: RunDir | None = None
+    terminal = os.dup(2)
     try:
         run = _shared(open_run, world)
         directory = run.dir
@@ -59,7 +60,7 @@ def run_rank(open_run: Callable[[], Run], report: Report = silent) -> RunDir:
         body(context, **context.params)
         _finish(run, context, begun)
     except BaseException as error:
-        _fail(world, directory, error)
+        _fail(world, directory, error, terminal)
     sys.stdout.flush()
     end_mpi()
     return directory
@@ -111,18 +112,19 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
     context.comm.Barrier()
 
 
-def _fail(world: Any, directory: RunDir | None, error: BaseException) -> NoReturn:
+def _fail(world: Any, directory: RunDir | None, error: BaseException, terminal: int) -> NoReturn:
     """Say why, and end all ranks: the others may wait for this one for ever."""
     known = isinstance(error, HpckitError)
     text = f"hpckit: {error}" if known else _own_traceback(error)
     code = error.exit_code if isinstance(error, HpckitError) else 1
+    left = None
     if directory is not None:
         Failure(world.Get_rank(), text, code).leave(directory.failure)
-    if directory is not None and NTASKS_VARIABLE in os.environ:
-        # Whoever launched the ranks shows the failure, after all that they print.
         rank_log(directory, world.Get_rank()).write(f"{text}\n".encode())
-    else:
-        print(text, file=sys.stderr, flush=True)
+        left = read_failure(directory.failure)
+    if left is None or NTASKS_VARIABLE not in os.environ:
+        # Nobody shows the failure after all that the ranks print.
+        os.write(terminal, f"{text}\n".encode(errors="replace"))
     # The pump of this rank's output is a thread, and Abort leaves it no time.
     time.sleep(0.1)
     if world.Get_size() > 1:

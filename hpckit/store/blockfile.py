@@ -162,7 +162,9 @@ class BlockFile:
     def row_bytes(self) -> int:
         """About how much memory the columns of a task take."""
         groups = (self.file, self.file[DETAILS])
-        return sum(row_bytes(item) for group in groups for item in group.values() if is_column(item))
+        return sum(
+            row_bytes(item) for group in groups for item in group.values() if is_column(item)
+        )
 
     @property
     def incomplete(self) -> set[str]:

@@ -14,7 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-INT64 = np.iinfo(np.int64)
+from hpckit.store.storable import storable, text_array
+
+__all__ = [
+    "NO_AXIS",
+    "TEXT",
+    "Column",
+    "Field",
+    "fill_value",
+    "from_values",
+    "joined_dtype",
+    "masked",
+    "row_sizes",
+    "scattered",
+    "storable",
+]
+
 TEXT = np.dtype(object)
 """The type of a column of strings; no other Python object is ever stored."""
 
@@ -121,28 +136,6 @@ def joined_dtype(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(one, two, np.float64)
 
 
-def storable(name: str, value: Any) -> Any:
-    """Return a task's value in the form that `from_values` takes.
-
-    Raises
-    ------
-    TypeError
-        HDF5 has no native type for it, or the name cannot be that of a variable.
-    """
-    if not name.isidentifier():
-        _check_name(name)
-    kind = type(value)
-    if kind in (float, bool, complex) or value is None:
-        return value
-    if kind is str:
-        return _checked_text(name, value)
-    if kind is int:
-        if INT64.min <= value <= INT64.max:
-            return value
-        raise TypeError(f"field {name!r}: the integer {value} does not fit into 64 bits")
-    return _storable_array(name, value)
-
-
 def from_values(values: Sequence[Any]) -> Column | None:
     """Make a column of what `storable` let pass; None is an absent row.
 
@@ -155,7 +148,7 @@ def from_values(values: Sequence[Any]) -> Column | None:
         if kind in (float, int, bool, complex) or issubclass(kind, np.generic):
             return Column(np.array(values), np.ones(len(values), bool))
         if kind is str:
-            return Column(_text_array(values), np.ones(len(values), bool))
+            return Column(text_array(values), np.ones(len(values), bool))
     rows = [None if value is None else _row(value) for value in values]
     there = [row for row in rows if row is not None]
     field = _joined_field(Field(row.dtype, row.shape, row.ndim) for row in there)
@@ -227,13 +220,7 @@ def _stacked(
 def _row(value: Any) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
-    return _text_array([value])[0:1].reshape(()) if isinstance(value, str) else np.asarray(value)
-
-
-def _text_array(values: Sequence[str]) -> NDArray[Any]:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+    return text_array([value])[0:1].reshape(()) if isinstance(value, str) else np.asarray(value)
 
 
 def _joined_field(fields: Iterable[Field]) -> Field | None:
@@ -247,7 +234,7 @@ def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype == TEXT and values.dtype != TEXT:
         exact = np.float64 if values.dtype.kind == "f" else values.dtype
         texts = [_number_text(item) for item in values.astype(exact).reshape(-1).tolist()]
-        return _text_array(texts).reshape(values.shape)
+        return text_array(texts).reshape(values.shape)
     return values.astype(dtype, copy=False)
 
 
@@ -294,61 +281,3 @@ def _row_shapes(column: Column) -> NDArray[np.int64]:
         return column.shapes
     shape = column.values.shape[1:] or (1,)
     return np.tile(np.array(shape, np.int64), (len(column), 1))
-
-
-def _storable_array(name: str, value: Any) -> Any:
-    refusal = TypeError(
-        f"field {name!r}: a {type(value).__name__} cannot be stored: return numbers, bools, "
-        "strings, or NumPy arrays of them"
-    )
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"field {name!r}: a masked array cannot be stored: fill it first")
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind in "OUST":
-            return _storable_text(name, array, refusal)
-    except ValueError:
-        raise refusal from None
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind not in "biufc" or size > (16 if kind == "c" else 8):
-        raise refusal
-    if array.ndim == 0:
-        return array.astype(array.dtype.newbyteorder("="), copy=False)[()]
-    # A copy: the engine returns the batch later, and the task may reuse its buffer until then.
-    return array.astype(array.dtype.newbyteorder("="), order="C")
-
-
-def _storable_text(name: str, array: NDArray[Any], refusal: TypeError) -> Any:
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    texts = array.reshape(-1).tolist()
-    if not all(isinstance(text, str) for text in texts):
-        raise refusal
-    checked = [_checked_text(name, text) for text in texts]
-    return _text_array(checked).reshape(array.shape) if array.ndim else checked[0]
-
-
-def _checked_text(name: str, text: str) -> str:
-    """Refuse what an HDF5 string cannot hold, while the task can still be blamed for it."""
-    if "\0" in text or not _is_utf8(text):
-        raise TypeError(
-            f"field {name!r}: the string {text[:40]!r} cannot be stored: it must hold neither "
-            "a zero byte nor half a surrogate pair"
-        )
-    return text
-
-
-def _check_name(name: str) -> None:
-    problem = not name or "/" in name or not name.isprintable() or name != name.strip()
-    if problem or name in (".", "..") or not _is_utf8(name):
-        raise TypeError(
-            f"field {name!r}: a name must be printable, hold no slash, and neither begin nor end "
-            "with a space"
-        )
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False

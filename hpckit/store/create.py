@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,7 @@ def create(
             id=directory.id,
             parent=parent,
             argv=argv,
-            directory=os.getcwd(),
+            directory=str(Path.cwd()),
             job=_record(loaded, sweep, seed, resources),
             driver=Driver.this_process(),
             created=manifests.now(),

@@ -18,12 +18,17 @@ from hpckit.errors import StoreError
 from hpckit.store.blockfile import PARAMETER_ATTRIBUTE, BlockFile, open_block_file
 from hpckit.store.columns import TEXT, Column, fill_value
 from hpckit.store.fields import require_sources
-from hpckit.store.layout import DIMENSION_ONLY, is_column, read_column, read_field
-
-WINDOW = 1 << 16
-"""Rows of a farm that are hashed at a time."""
+from hpckit.store.layout import (
+    DIMENSION_ONLY,
+    is_column,
+    read_column,
+    read_field,
+    regions,
+    row_bytes,
+)
 
 WINDOW_BYTES = 32 << 20
+"""About how much is hashed at a time."""
 
 
 def digest(path: Path) -> str:
@@ -46,7 +51,7 @@ def variable_digests(path: Path) -> dict[str, str]:
         require_sources(path)
         with open_block_file(path) as file:
             return _farm_digests(file) if "task_state" in file else _field_digests(file)
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError) as error:
         raise StoreError(f"{path}: does not read back: {error}") from None
 
 
@@ -60,15 +65,16 @@ def _column_digest(source: BlockFile, name: str) -> str:
     variable = source.file[name]
     field = read_field(variable)
     values = hashlib.sha256(f"{_type_name(field.dtype)}{field.shape}".encode())
-    shapes = hashlib.sha256()
-    for start in range(0, len(source.task), WINDOW):
-        stop = min(start + WINDOW, len(source.task))
+    present, shapes = hashlib.sha256(), hashlib.sha256()
+    rows = max(WINDOW_BYTES // max(row_bytes(variable), 1), 1)
+    for start in range(0, len(source.task), rows):
+        stop = min(start + rows, len(source.task))
         column = read_column(variable, start, stop, _present(source, name, start, stop))
-        shapes.update(column.present.tobytes())
+        present.update(column.present.tobytes())
         if column.shapes is not None:
             shapes.update(column.shapes.astype("<i8").tobytes())
         values.update(_canonical(_without_absent(column)))
-    values.update(shapes.digest())
+    values.update(present.digest() + shapes.digest())
     return values.hexdigest()
 
 
@@ -98,13 +104,8 @@ def _field_digests(file: h5py.File) -> dict[str, str]:
 
 def _field_digest(item: h5py.Dataset) -> str:
     total = hashlib.sha256(f"{_type_name(item.dtype)}{item.shape}".encode())
-    if item.ndim == 0:
-        total.update(_canonical(np.asarray(item[()])))
-        return total.hexdigest()
-    row = max(int(np.prod(item.shape[1:])) * item.dtype.itemsize, 1)
-    rows = max(WINDOW_BYTES // row, 1)
-    for start in range(0, item.shape[0], rows):
-        total.update(_canonical(item[start : start + rows]))
+    for region in regions(item.shape, item.dtype.itemsize, WINDOW_BYTES):
+        total.update(_canonical(np.asarray(item[region])))
     return total.hexdigest()
 
 
@@ -113,10 +114,15 @@ def _type_name(dtype: np.dtype[Any]) -> str:
 
 
 def _canonical(values: NDArray[Any]) -> bytes:
-    """Return bytes that are equal where the values are: little-endian, one NaN, sized strings."""
+    """Return bytes that differ where the values do: little-endian, one NaN, sized strings.
+
+    Zeros of different sign differ: the promise is the same answer bit for bit.
+    """
     if values.dtype == TEXT:
         encoded = [str(item).encode() for item in values.reshape(-1).tolist()]
         return b"".join(len(item).to_bytes(8, "little") + item for item in encoded)
-    if values.dtype.kind in "fc":
+    if values.dtype.kind == "c":
+        values = np.stack([values.real, values.imag], axis=-1)
+    if values.dtype.kind == "f":
         values = np.where(np.isnan(values), values.dtype.type(np.nan), values)
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -197,7 +197,7 @@ def row_bytes(variable: h5py.Dataset) -> int:
     if field.shape is not None:
         return math.prod(field.shape) * size
     shapes = ragged_shapes(variable)
-    return variable.shape[0] * size // max(shapes.shape[0], 1) + 8 * shapes.shape[1]
+    return int(variable.shape[0] * size // max(shapes.shape[0], 1) + 8 * shapes.shape[1])
 
 
 def regions(shape: tuple[int, ...], row: int, limit: int) -> Iterator[tuple[slice, ...]]:
@@ -217,7 +217,8 @@ def regions(shape: tuple[int, ...], row: int, limit: int) -> Iterator[tuple[slic
     step = max(limit // below, 1)
     for start in range(0, shape[0], step):
         here = slice(start, min(start + step, shape[0]))
-        inner = regions(shape[1:], row, limit) if below > limit else [()]
+        whole = [tuple(slice(0, length) for length in shape[1:])]
+        inner = regions(shape[1:], row, limit) if below > limit else whole
         yield from ((here, *rest) for rest in inner)
 
 

@@ -35,6 +35,10 @@ class Stream:
             self.error = error
         return size
 
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes; h5py asks for it, HDF5 uses `readinto`."""
+        return self._file.read(size) or b""
+
     def readinto(self, buffer: Any) -> int:
         """Read into `buffer`."""
         return self._file.readinto(buffer) or 0
@@ -71,7 +75,11 @@ class NewFile:
 
     def __init__(self, path: Path) -> None:
         self._stream = Stream(path)
-        self.file = h5py.File(self._stream, "w", libver=LIBVER, track_order=True)
+        try:
+            self.file = h5py.File(self._stream, "w", libver=LIBVER, track_order=True)
+        except BaseException:
+            self._stream.close()
+            raise
 
     def check(self) -> None:
         """Raise the first failure, if there was one.

@@ -22,7 +22,7 @@ from hpckit.store.coverage import Coverage, cover
 from hpckit.store.layout import TEXT_TYPE, attach, create_variable, set_attributes
 from hpckit.store.newfile import new_file
 from hpckit.store.rundir import RunDir
-from hpckit.store.segments import list_segments, remove
+from hpckit.store.segments import list_segments, remove, remove_half_written
 
 WINDOW_BYTES = 32 << 20
 PARAMETER_ROWS = 1 << 18
@@ -86,6 +86,7 @@ def assemble(
                 set_attributes(file[name], given)
     # Only those that were read: another writer may have sealed one since.
     remove(segments)
+    remove_half_written(run.segments)
     return coverage.counts()
 
 

@@ -6,8 +6,9 @@ import fcntl
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,8 +93,13 @@ class RunDir:
         return self.segments / f"rank-{rank:05d}.h5"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for one driver.
+    def lock(self, patience: float = 0.0) -> Iterator[int]:
+        """Hold the run for one driver, and yield a descriptor that holds it too if inherited.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for a holder to end.
 
         Raises
         ------
@@ -102,17 +108,26 @@ class RunDir:
         """
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"{self.path}: another process works on this run: wait for it or end it"
-                ) from None
-            except OSError:
-                pass  # A file system without locks: the manifest's process id guards alone.
-            yield
+            end = time.monotonic() + patience
+            while not _locked(descriptor):
+                if time.monotonic() > end:
+                    raise UsageError(
+                        f"{self.path}: another process works on this run: wait for it or end it"
+                    )
+                time.sleep(0.05)
+            yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # A file system without locks: the manifest's process id guards alone.
+    return True
 
 
 def runs_root(output: Path | None) -> Path:
@@ -153,7 +168,7 @@ def list_runs(root: Path) -> list[RunDir]:
     if not root.is_dir():
         return []
     found = [RunDir(path.parent) for path in root.glob("*/run.json")]
-    return sorted(found, key=lambda run: (_stamp(run.id), run.id))
+    return sorted(found, key=_begun)
 
 
 def find(ref: str, root: Path) -> RunDir:
@@ -165,8 +180,9 @@ def find(ref: str, root: Path) -> RunDir:
         There is none, or more than one.
     """
     path = Path(ref)
-    if (path / "run.json").is_file():
-        return RunDir(path.resolve())
+    with suppress(OSError):  # A name that is too long, say.
+        if (path / "run.json").is_file():
+            return RunDir(path.resolve())
     runs = list_runs(root.resolve())
     if ref == "last" and runs:
         return runs[-1]
@@ -197,6 +213,8 @@ def require_results(run: RunDir) -> Path:
     return run.results
 
 
-def _stamp(run_id: str) -> str:
-    match = re.search(r"\d{8}-\d{6}", run_id)
-    return match.group() if match else ""
+def _begun(run: RunDir) -> tuple[str, int, str]:
+    """Order runs by the time in their id, and those of one second by their job's copy."""
+    match = re.search(r"(\d{8}-\d{6})-[0-9a-f]{4}$", run.id)
+    copies = [path.stat().st_mtime_ns for path in run.path.glob("job.*")]
+    return match[1] if match else "", min(copies, default=0), run.id

@@ -121,6 +121,11 @@ def set_aside_damaged(folder: Path) -> list[Path]:
 def remove_segments(folder: Path) -> None:
     """Remove all segments and what a killed writer left half-written."""
     remove(list_segments(folder))
+    remove_half_written(folder)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what killed writers left half-written."""
     with explained(folder):
         for leftover in folder.glob(".w*.tmp"):
             leftover.unlink(missing_ok=True)

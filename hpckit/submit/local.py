@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -24,6 +25,9 @@ from hpckit.store.rundir import RunDir
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 """What ranks get to end by themselves before they are killed."""
+
+SAID_LINES = 30
+"""Of the end of stderr are kept, to be shown if no rank leaves a reason."""
 
 
 def find_mpiexec() -> str:
@@ -51,9 +55,14 @@ def launch_line(run: RunDir, ranks: int) -> list[str]:
 
 
 def run_ranks(
-    run: RunDir, argv: list[str], ranks: int, report: Report, echo: Callable[[str], None]
-) -> int:
-    """Run a launch line to its end and return its exit status, negative for a signal.
+    run: RunDir,
+    argv: list[str],
+    ranks: int,
+    report: Report,
+    echo: Callable[[str], None],
+    keep_open: Sequence[int] = (),
+) -> tuple[int, list[str]]:
+    """Run a launch line to its end.
 
     Parameters
     ----------
@@ -61,6 +70,15 @@ def run_ranks(
         Gets the progress that rank 0 publishes.
     echo
         Gets what rank 0 prints, a line at a time.
+    keep_open
+        Descriptors that the launcher inherits: a lock that it holds as long as it lives.
+
+    Returns
+    -------
+    int
+        The exit status, negative for a signal.
+    list of str
+        The last lines that launcher and ranks said on stderr.
 
     Raises
     ------
@@ -80,14 +98,21 @@ def run_ranks(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        pass_fds=keep_open,
         preexec_fn=leash(signal.SIGTERM),
     )
     assert launcher.stdout is not None
     assert launcher.stderr is not None
     log = BoundedLog(run.launcher_log)
+    said: deque[str] = deque(maxlen=SAID_LINES)
+
+    def note(line: bytes) -> None:
+        log.write(line)
+        said.append(_text(line))
+
     readers = [
-        _reader(launcher.stdout, lambda line: echo(line.decode(errors="replace").rstrip("\n"))),
-        _reader(launcher.stderr, log.write),
+        _reader(launcher.stdout, lambda line: echo(_text(line))),
+        _reader(launcher.stderr, note),
     ]
     try:
         _watch(launcher, run, report)
@@ -96,7 +121,11 @@ def run_ranks(
         raise
     for reader in readers:
         reader.join(timeout=GRACE_SECONDS)
-    return launcher.returncode
+    return launcher.returncode, [line for line in said if line.strip()]
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip("\n")
 
 
 def _watch(launcher: subprocess.Popen[bytes], run: RunDir, report: Report) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from hpckit.processes import die_with_parent
+from hpckit.processes import die_with_pipe
 from hpckit.run.engines import Engine
 from hpckit.run.logs import capture_descriptors, capture_task_output
 from hpckit.store.logs import BoundedLog
@@ -32,7 +32,7 @@ class _Workers(ForkServerContext):
         super().__init__()
         self.made: list[ForkServerProcess] = []
 
-    def Process(self, *args: Any, **options: Any) -> ForkServerProcess:  # type: ignore[override] # noqa: N802
+    def Process(self, *args: Any, **options: Any) -> ForkServerProcess:  # type: ignore[override]
         """Make a process, as multiprocessing's contexts do."""
         process = ForkServerProcess(*args, **options)
         self.made.append(process)
@@ -91,11 +91,10 @@ def _cause(code: int) -> str:
 
 
 def _begin(run: Path) -> None:
-    die_with_parent()
-    # The driver may have died, and the fork server with it, before the line above.
     driver = multiprocessing.parent_process()
-    if driver is None or not driver.is_alive():
-        os._exit(1)
+    assert driver is not None
+    # Its fork server would outlive it: each worker holds the pipe on which that waits.
+    die_with_pipe(driver.sentinel)
     # Ctrl-C reaches the whole process group; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = BoundedLog(RunDir(run).log(f"worker-{os.getpid()}"))

@@ -1,0 +1,193 @@
+"""Farms whose tasks fail, or take their workers down."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+ALL_ENGINES = pytest.mark.parametrize("engine", ["serial", "threads", "processes"])
+
+
+def failures(run):
+    """Return the error texts of the failed tasks, by index; all others must be done."""
+    with h5py.File(run / "results.h5") as file:
+        failed = np.flatnonzero(file["task_state"][()] == 2)
+        assert (np.delete(file["task_state"][()], failed) == 1).all()
+        return {int(i): file["tasks/error"].asstr()[i] for i in failed}
+
+
+@ALL_ENGINES
+def test_a_task_that_raises_leaves_the_others_alone(hpckit, engine):
+    job = hpckit.job("""
+        from hpckit import farm
+        def deeper(n):
+            return 1 // (n - 3)
+        @farm
+        def f(n: int = 0):
+            return {"x": deeper(n)}
+    """)
+    ended = hpckit("run", "job.py", "n=range(20)", "--engine", engine, "--workers", 2)
+    assert ended.code == 3
+    assert ": 19 of 20 tasks done in" in ended.stdout
+    *_, which, how = ended.stderr.splitlines()
+    assert which == "task 3 failed: ZeroDivisionError: integer division or modulo by zero"
+    assert how == f"tracebacks: hpckit logs {hpckit.last().name} --task N"
+    (text,) = failures(hpckit.last()).values()
+    lines = text.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1] == f'  File "{job}", line 7, in f'
+    assert f'  File "{job}", line 4, in deeper' in lines
+    assert hpckit.manifest().counts == {"missing": 0, "done": 19, "failed": 1}
+
+
+@ALL_ENGINES
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("import sys; sys.exit(5)", "SystemExit: 5"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("import asyncio; raise asyncio.CancelledError", "asyncio.exceptions.CancelledError"),
+        ("return object()", "TypeError: field 'result': "),
+        ("return {'a': {1: 2}}", "TypeError: field 'a': "),
+        ("return {'n': 1}", "TypeError: field 'n': the name is a parameter"),
+        ("return {'tasks': 1}", "TypeError: field 'tasks': the name is hpckit's own"),
+        ("return {'a/b': 1}", "TypeError: field 'a/b': a name is a string without a slash"),
+        ("return {1: 1}", "TypeError: field 1: a name is a string without a slash"),
+        ("raise type('Mute', (Exception,), {'__str__': lambda s: 1 / 0})", "Mute: "),
+        ("raise ValueError('nul \\\\0 and surrogate \\\\ud800')", "ValueError: nul "),
+    ],
+)
+def test_whatever_a_task_does_only_it_fails(hpckit, engine, line, told):
+    hpckit.job(f"""
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            if n == 2:
+                {line}
+            return {{"x": n}}
+    """)
+    ended = hpckit("run", "job.py", "n=range(5)", "--engine", engine, "--workers", 2)
+    assert ended.code == 3, ended.stderr
+    found = failures(hpckit.last())
+    assert list(found) == [2]
+    assert told in found[2].splitlines()[-1]
+    assert hpckit.manifest().counts["failed"] == 1
+
+
+def test_many_failures_are_counted_not_listed(hpckit):
+    hpckit.job("""
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            raise ValueError(n)
+    """)
+    ended = hpckit("run", "job.py", "n=range(50)", "--workers", 2)
+    assert ended.code == 3
+    assert ended.stderr.splitlines() == [
+        "task 0 failed: ValueError: 0",
+        "task 1 failed: ValueError: 1",
+        "task 2 failed: ValueError: 2",
+        "… and 47 more",
+        f"tracebacks: hpckit logs {hpckit.last().name} --task N",
+    ]
+
+
+DEATHS = [
+    ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL: often the machine ran out"),
+    ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
+    ("os.kill(os.getpid(), signal.SIGTERM)", "was killed by SIGTERM"),
+    ("os._exit(7)", "ended with exit status 7"),
+    ("os._exit(0)", "ended with exit status 0"),
+]
+
+
+@pytest.mark.parametrize(("death", "reason"), DEATHS)
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_a_task_that_kills_its_worker_alone_fails(hpckit, death, reason, workers):
+    hpckit.job(f"""
+        import os, signal, time
+        from hpckit import farm
+        @farm
+        def f(task, n: int = 0):
+            if n == 37:
+                {death}
+            return {{"x": task.rng.random(), "n2": n}}
+    """)
+    ended = hpckit("run", "job.py", "n=range(90)", "--workers", workers)
+    assert ended.code == 3, ended.stderr
+    found = failures(hpckit.last())
+    assert list(found) == [37]
+    assert found[37].startswith(f"the worker process {reason}")
+    assert hpckit.manifest().counts == {"missing": 0, "done": 89, "failed": 1}
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert np.delete(file["n2"][()], 37).tolist() == [n for n in range(90) if n != 37]
+    assert "task 37 failed: the worker process" in ended.stderr
+    hpckit.assert_all_gone()
+
+
+def test_several_tasks_that_kill_their_workers(hpckit):
+    hpckit.job("""
+        import os
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            if n % 20 == 19:
+                os.abort()
+            return n
+    """)
+    assert hpckit("run", "job.py", "n=range(60)", "--workers", 2).code == 3
+    found = failures(hpckit.last())
+    assert list(found) == [19, 39, 59]
+    assert set(found.values()) == {"the worker process was killed by SIGABRT"}
+
+
+def test_a_worker_that_dies_without_a_fault_costs_nothing(hpckit):
+    """One whose worker was killed from outside is tried again, even if it was all alone."""
+    hpckit.job("""
+        import os, signal
+        from pathlib import Path
+        from hpckit import farm
+        @farm
+        def f(mark: str = ""):
+            if not Path(mark).exists():
+                Path(mark).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return 1
+    """)
+    ended = hpckit("run", "job.py", f"mark={hpckit.directory}/mark", "--workers", 2)
+    assert ended.code == 0, ended.stderr
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["tasks/attempts"][()].tolist() == [2]
+
+
+def test_a_worker_that_cannot_end_does_not_hold_the_farm(hpckit):
+    """A task has left a thread that never ends, in a process deaf to SIGTERM."""
+    hpckit.job("""
+        import signal, threading, time
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            threading.Thread(target=time.sleep, args=(3600,)).start()
+            if n == 3:
+                signal.raise_signal(signal.SIGKILL)
+            return n
+    """)
+    assert hpckit("run", "job.py", "n=range(5)", "--workers", 2).code == 3
+    assert list(failures(hpckit.last())) == [3]
+    hpckit.assert_all_gone()
+
+
+def test_failed_tasks_are_not_done_again_by_resume(hpckit):
+    hpckit.job("""
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            return 1 / n
+    """)
+    assert hpckit("run", "job.py", "n=range(3)", "--workers", 1).code == 3
+    before = hpckit.digest()
+    ended = hpckit("resume", "last")
+    assert ended.code == 3
+    assert hpckit.digest() == before
