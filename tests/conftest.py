@@ -40,6 +40,7 @@ class Hpckit:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.runs = directory / "runs"
+        self.started: list[subprocess.Popen[str]] = []
 
     def __call__(self, *arguments: object, env: dict[str, str] | None = None) -> Ended:
         """Run hpckit to its end."""
@@ -55,7 +56,7 @@ class Hpckit:
     def popen(self, argv: list[str], env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Start a command in the directory."""
         variables = {k: v for k, v in os.environ.items() if not k.startswith("HPCKIT_")}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv,
             cwd=self.directory,
             env={**variables, **(env or {})},
@@ -65,6 +66,8 @@ class Hpckit:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def job(self, text: str, name: str = "job.py") -> Path:
         """Write a job file."""
@@ -112,8 +115,13 @@ class Hpckit:
 
     def end(self) -> None:
         """Kill what a failed test has left."""
-        for process in self.processes():
-            process.kill()
+        for left in self.processes():
+            left.kill()
+        for process in self.started:
+            process.wait(PATIENCE)
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
     def _is_own(self, process: psutil.Process) -> bool:
         try:

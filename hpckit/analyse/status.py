@@ -162,10 +162,11 @@ def reference(run: RunDir) -> str:
 
 
 def _rate(manifest: Manifest, progress: Progress | None) -> float | None:
-    # After a resume the count includes what earlier sessions did, so it says nothing of speed.
-    if progress is None or manifest.sessions > 1 or progress.seconds <= 0:
+    # Where a resumed program of ranks took up its steps, only its checkpoint knows.
+    restored = manifest.job.kind == "spmd" and manifest.sessions > 1
+    if progress is None or restored or progress.seconds <= 0:
         return None
-    done = progress.done + progress.failed
+    done = progress.done + progress.failed - progress.before
     return done / progress.seconds if done else None
 
 

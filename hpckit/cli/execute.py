@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +14,7 @@ from hpckit.errors import HpckitError, UsageError
 if TYPE_CHECKING:
     from hpckit.spec.load import LoadedJob
     from hpckit.spec.sweep import Sweep
+    from hpckit.store.create import Run
 
 
 @click.command(help="Run one rank of a job, or a whole farm, under whatever started it.")
@@ -71,12 +71,15 @@ def _rank_by_hand(
     from hpckit.store.rundir import runs_root
 
     root = runs_root(output)
-    directory = run_rank(
-        lambda: create(loaded, sweep, root=root, argv=sys.argv[1:], seed=seed),
-        lines(loaded.job.name),
-    )
-    if os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK", "0")) == "0":
-        click.echo(f"results: {directory.results}")
+    made: list[Run] = []
+
+    def make() -> Run:
+        made.append(create(loaded, sweep, root=root, argv=sys.argv[1:], seed=seed))
+        return made[0]
+
+    run_rank(make, lines(loaded.job.name))
+    if made:
+        click.echo(f"results: {made[0].dir.results}")
     sys.exit(0)
 
 

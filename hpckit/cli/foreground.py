@@ -122,11 +122,13 @@ def _work_spmd(run: Run, ranks: int | None) -> Manifest:
             )
             final.write(run.dir.manifest)
             return final
+        from hpckit.analyse.values import headline
+
         failure = read_failure(run.dir.failure)
         reason = _reason(failure, said, code)
         # On a full disk the reason is worth more than that it cannot be written.
         with suppress(StoreError):
-            _end(run, started, begun, State.FAILED, reason.splitlines()[-1], {"mpiexec": code})
+            _end(run, started, begun, State.FAILED, headline(reason), {"mpiexec": code})
         raise _failed(failure, reason)
 
 
@@ -177,10 +179,11 @@ def _resume_hint(run: Run) -> str:
 
 
 def _print_failures(run: Run, failed: int) -> None:
+    from hpckit.analyse.values import headline
     from hpckit.store.failures import failed_tasks
 
     for task, text in failed_tasks(run.dir.results, MAX_REASONS):
-        click.echo(f"task {task} failed: {text.splitlines()[-1]}", err=True)
+        click.echo(f"task {task} failed: {headline(text)}", err=True)
     if failed > MAX_REASONS:
         click.echo(f"… and {failed - MAX_REASONS} more", err=True)
     click.echo(f"tracebacks: hpckit logs {run.dir.id} --task N", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -52,19 +53,21 @@ def work_farm(
             workers=workers,
         )
         manifest.write(run.dir.manifest)
-        set_aside_damaged(run.dir.segments)
+        for path in set_aside_damaged(run.dir.segments):
+            print(f"hpckit: {path} is damaged: its tasks are done again", file=sys.stderr)
         states = task_states(run.dir, len(run.sweep))
+        pending = _pending(states, again)
         driver = FarmDriver(
             spec=_spec(run),
             make_engine=lambda: factory(workers, run.dir.path),
-            pending=_pending(states, again),
+            pending=pending,
             sealer=Sealer(SegmentWriter(run.dir.segments)),
-            publisher=Publisher(run.dir.progress, report),
+            publisher=Publisher(run.dir.progress, report, before=len(states) - len(pending)),
             total=len(run.sweep),
             done=int((states == TaskState.DONE).sum()),
         )
         try:
-            if len(driver.pending):
+            if len(pending):
                 driver.run()
             return _finish(run, manifest, begun)
         except KeyboardInterrupt:

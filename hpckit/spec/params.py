@@ -22,7 +22,7 @@ TYPES: dict[str, ParamType] = {
     "complex": complex,
     "path": Path,
 }
-RESERVED = ("repeat", "task", "run", "task_state")
+RESERVED = ("repeat", "task", "run", "task_state", "tasks", "hpckit")
 
 _ALLOWED: dict[ParamType, str] = {
     int: "a whole number of 64 bits, such as 32",

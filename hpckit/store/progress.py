@@ -14,12 +14,21 @@ PUBLISH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Done and failed out of a total, in tasks or steps, since the start of this session."""
+    """How far a run is, in tasks or steps.
+
+    Attributes
+    ----------
+    before
+        How many of those done or failed were so when this session began.
+    seconds
+        Since then.
+    """
 
     done: int
     failed: int
     total: int
     seconds: float
+    before: int = 0
 
 
 Report = Callable[[Progress], None]
@@ -28,16 +37,17 @@ Report = Callable[[Progress], None]
 class Publisher:
     """Hands progress on to a report and, each second, to a small file."""
 
-    def __init__(self, path: Path, report: Report) -> None:
+    def __init__(self, path: Path, report: Report, before: int = 0) -> None:
         self.path = path
         self.report = report
+        self.before = before
         self.begun = time.monotonic()
         self.published_at = 0.0
 
     def publish(self, done: int, failed: int, total: int) -> None:
         """Tell how far the run is."""
         now = time.monotonic()
-        progress = Progress(done, failed, total, now - self.begun)
+        progress = Progress(done, failed, total, now - self.begun, self.before)
         self.report(progress)
         if now - self.published_at >= PUBLISH_SECONDS:
             self.published_at = now

@@ -89,12 +89,13 @@ def test_status_of_a_run_that_goes_on(make_farm, hpckit):
     assert "2/4" in hpckit("ls").output
 
 
-def test_a_resumed_run_has_no_rate(make_farm, hpckit):
-    run = make_farm([{"energy": 1.0}, None], "T=1,2")
+def test_the_rate_of_a_resumed_farm_is_that_of_its_session(make_farm, hpckit):
+    run = make_farm([{"energy": 1.0}, None, None, None], "T=1,2,3,4")
     change(run, state=State.RUNNING, reason=None, driver=Driver.this_process(), sessions=2)
-    publish(run, 1, 0, 2)
+    run.progress.write_text(json.dumps(vars(Progress(2, 0, 4, 10.0, before=1))))
     found = json.loads(hpckit("status", "last", "--json").output)
-    assert (found["rate"], found["seconds_left"]) == (None, None)
+    assert found["rate"] == pytest.approx(0.1)
+    assert found["seconds_left"] == pytest.approx(20)
 
 
 def test_status_of_a_run_whose_driver_was_killed(make_farm, hpckit, dead_driver):
