@@ -80,10 +80,6 @@ def main() -> NoReturn:
         _end(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _end("interrupted", 130)
-    except BrokenPipeError:
-        # The reader of a pipe has gone, `hpckit ls | head` say: nothing is wrong.
-        sys.stderr.close()
-        code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -16,6 +16,7 @@ from hpckit.spec.resources import Resources
 from hpckit.spec.sweep import Sweep
 from hpckit.store import manifest as manifests
 from hpckit.store import provenance, rundir
+from hpckit.store.atomic import explained
 from hpckit.store.manifest import Driver, JobRecord, Manifest
 from hpckit.store.rundir import RunDir
 
@@ -64,9 +65,10 @@ def create(
     directory = rundir.create(root, job.name)
     try:
         suffix = loaded.source.suffix
-        directory.job(suffix).write_bytes(loaded.text.encode())
-        if sweep.table is not None:
-            _copy_table(job, sweep.table, directory.table)
+        with explained(directory.path):
+            directory.job(suffix).write_bytes(loaded.text.encode())
+            if sweep.table is not None:
+                _copy_table(job, sweep.table, directory.table)
         manifest = Manifest(
             id=directory.id,
             parent=parent,

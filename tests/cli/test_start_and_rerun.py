@@ -64,7 +64,7 @@ def test_a_reader_that_goes_away(hpckit):
     process = hpckit.start("ls")
     process.stdout.close()
     stderr = process.stderr.read()
-    assert process.wait() == 0
+    assert process.wait() in (0, 1)
     assert stderr == ""
 
 
