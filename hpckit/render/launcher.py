@@ -15,13 +15,14 @@ def one_machine_variables(*, is_root: bool) -> dict[str, str]:
 
     More ranks than cores are allowed, as in every other MPI, and so is root, which is what one
     is in a container. Messages go through shared memory alone: looking for networks costs
-    Open MPI 5 a second at each start, and opens ports.
+    Open MPI 5 a second at each start, and opens ports. (The networks are named and not the
+    shared memory, which Open MPI 4 calls vader and Open MPI 5 sm.)
     """
     variables = {
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
         "OMPI_MCA_pml": "ob1",
-        "OMPI_MCA_btl": "self,sm",
+        "OMPI_MCA_btl": "^tcp,ofi,usnic,uct",
     }
     if is_root:
         variables |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
