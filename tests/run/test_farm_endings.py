@@ -59,6 +59,7 @@ def has_begun(hpckit):
     return hpckit.run_dirs() and (hpckit.last() / "progress.json").exists()
 
 
+@pytest.mark.timeout(3600)
 def test_killed_at_random_moments(hpckit, moments):
     hpckit.job(NAPS)
     assert hpckit("run", "job.py", *SWEEP, "--workers", 2).code == 0

@@ -222,6 +222,7 @@ def at_work(hpckit):
     return run and (run / "checkpoint" / "latest.json").exists()
 
 
+@pytest.mark.timeout(3600)
 def test_killed_and_taken_up_again(hpckit, moments):
     hpckit.job(WALK)
     assert hpckit("run", "job.py").code == 0
