@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from endings import PATIENCE, Ended
 
 from hpckit.store import manifest as manifests
 from hpckit.store.digest import digest
 
-PATIENCE = 60.0
-"""Seconds after which what a test waits for will not come."""
-
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="kill at many more random moments")
-
-
-@dataclass
-class Ended:
-    """A process that has ended."""
-
-    code: int
-    stdout: str
-    stderr: str
 
 
 class Hpckit:
@@ -146,10 +133,3 @@ def hpckit(tmp_path):
 def moments(request):
     """How many random moments to kill at."""
     return 100 if request.config.getoption("--long") else 10
-
-
-def kill(process: subprocess.Popen[str], signum: int = signal.SIGKILL) -> Ended:
-    """Send a signal and wait for the end."""
-    process.send_signal(signum)
-    stdout, stderr = process.communicate(timeout=PATIENCE)
-    return Ended(process.returncode, stdout, stderr)

@@ -10,7 +10,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from conftest import kill
+from endings import kill
 
 NAPS = """
     import time

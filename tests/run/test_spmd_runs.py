@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import kill
+from endings import kill
 
 pytest.importorskip("mpi4py")
 
