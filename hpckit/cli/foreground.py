@@ -98,6 +98,7 @@ def _work_spmd(run: Run, ranks: int | None) -> Manifest:
     argv = launch_line(run.dir, ranks)
     begun = time.monotonic()
     with run.dir.lock(patience=_patience(run)) as held:
+        run.dir.remove_leftovers()
         started = run.manifest.updated(
             state=State.RUNNING,
             reason=None,

@@ -17,7 +17,8 @@ import numpy as np
 
 from hpckit.errors import StoreError, UsageError
 from hpckit.store.atomic import replacing, write_bytes
-from hpckit.store.layout import LIBVER, TEXT_TYPE
+from hpckit.store.layout import TEXT_TYPE
+from hpckit.store.newfile import new_file
 from hpckit.store.rundir import RunDir
 
 STATE = "hpckit_state"
@@ -103,7 +104,7 @@ class Checkpoints:
     def _write_own(self, folder: Path, values: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         with (
             replacing(self._file(folder)) as path,
-            h5py.File(path, "w", libver=LIBVER) as file,
+            new_file(path) as file,
         ):
             for name, value in values.items():
                 file.create_dataset(name, data=np.asarray(value))

@@ -45,6 +45,7 @@ def work_farm(
     limit_threads(run.job.resources.cpus_per_task)
     with run.dir.lock():
         begun = time.monotonic()
+        run.dir.remove_leftovers()
         manifest = run.manifest.updated(
             state=State.RUNNING,
             reason=None,

@@ -92,6 +92,11 @@ class RunDir:
         """Return the path of the sealed fields of one rank."""
         return self.segments / f"rank-{rank:05d}.h5"
 
+    def remove_leftovers(self) -> None:
+        """Remove what a killed driver left half-written; whoever calls it holds the lock."""
+        for path in self.path.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
     @contextmanager
     def lock(self, patience: float = 0.0) -> Iterator[int]:
         """Hold the run for one driver, and yield a descriptor that holds it too if inherited.

@@ -141,3 +141,11 @@ def test_one_driver_at_a_time(tmp_path):
             pass
     with run.lock():
         pass
+
+
+def test_leftovers_of_a_killed_driver_are_removed(tmp_path):
+    run = rundir.create(tmp_path, "x")
+    (run.path / ".results.h5.abc.tmp").touch()
+    run.manifest.touch()
+    run.remove_leftovers()
+    assert sorted(path.name for path in run.path.iterdir()) == ["logs", "run.json", "segments"]
