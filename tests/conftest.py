@@ -81,7 +81,7 @@ class Hpckit:
 
     def logs(self, run: Path | None = None) -> str:
         """Return what stands in all logs of a run."""
-        paths = sorted(((run or self.last()) / "logs").iterdir())
+        paths = sorted(((run or self.last()) / "logs").glob("*"))
         return "".join(path.read_text() for path in paths)
 
     def processes(self) -> list[psutil.Process]:
