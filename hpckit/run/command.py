@@ -21,7 +21,7 @@ from hpckit.run.context import Task
 from hpckit.run.pickers import NotPickedError, described, pick
 from hpckit.spec.command import Command
 from hpckit.spec.messages import shown
-from hpckit.store.atomic import explained, replacing, sync_directory
+from hpckit.store.atomic import explained, replacing, sync
 from hpckit.store.rundir import RunDir
 
 LOGGED_BYTES = 16 << 10
@@ -233,7 +233,7 @@ def _keep(globs: Sequence[str], folder: Path, target: Path) -> None:
         with replacing(copy) as temporary:
             shutil.copyfile(path.resolve(), temporary)
     if target.is_dir():
-        sync_directory(target.parent)
+        sync(target.parent)
 
 
 def _matches(folder: Path, glob: str) -> Iterator[Path]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from hpckit.errors import StoreError
 
 
-def sync_directory(directory: Path) -> None:
-    """Make renames in a directory survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or the renames in a directory, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -40,9 +40,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            _sync_file(temporary)
+            sync(temporary)
             temporary.replace(path)
-            sync_directory(path.parent)
+            sync(path.parent)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -85,14 +85,6 @@ def free_bytes(directory: Path) -> int:
         return shutil.disk_usage(directory).free
     except OSError:
         return 0
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _explain(path: Path, error: OSError) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.errors import StoreError
-from hpckit.store.atomic import explained, remove_leftovers, replacing, sync_directory
+from hpckit.store.atomic import explained, remove_leftovers, replacing, sync
 from hpckit.store.columns import fill_value
 from hpckit.store.layout import attach, make_dimension, regions, set_attributes
 from hpckit.store.newfile import NewFile, new_file
@@ -93,7 +93,7 @@ class RankFile:
             with self.temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             self.temporary.replace(self.path)
-            sync_directory(self.path.parent)
+            sync(self.path.parent)
 
     def discard(self) -> None:
         """Give up what is not sealed, and its space on the disk."""
