@@ -2,7 +2,8 @@
 
     HpckitError                 1   the run failed, or something of hpckit's own did
     ├── UsageError              2   what the user gave cannot be used: one line, no traceback
-    │   └── SpecError           2   ... in a file or under a key: names both, and what is allowed
+    │   ├── SpecError           2   ... in a file or under a key: names both, and what is allowed
+    │   └── BusyError           2   another process works on the run
     ├── StoreError              1   a run directory or a results file cannot be written or read
     ├── LaunchError             1   ranks or a program could not be started as they were asked for
     └── Interrupted           130   the user or the scheduler ended the run; what was done is sealed
@@ -60,6 +61,10 @@ class SpecError(UsageError):
         if self.line is not None:
             place += f":{self.line}"
         return ": ".join(part for part in (place, self.key, self.problem) if part)
+
+
+class BusyError(UsageError):
+    """A run that another process works on."""
 
 
 class StoreError(HpckitError):

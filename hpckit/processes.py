@@ -1,4 +1,4 @@
-"""Processes that end when they should: with their parent, or at once."""
+"""Processes that end when they should: with their parent, or at a signal; and how they ended."""
 
 from __future__ import annotations
 
@@ -11,23 +11,46 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 
+_interrupted = threading.Event()
+
+
+def ending(status: int) -> str:
+    """Say how a process ended.
+
+    Parameters
+    ----------
+    status
+        Its exit status, or minus the number of the signal that killed it.
+    """
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        # Those between SIGRTMIN and SIGRTMAX have no names.
+        name = f"signal {-status}"
+    hint = ", often for want of memory" if -status == signal.SIGKILL else ""
+    return f"was killed by {name}{hint}"
+
 
 def die_with_pipe(descriptor: int) -> None:
-    """Have this process killed when the other end of a pipe is closed, even by ``kill -9``.
+    """Have this process's group killed when a pipe's other end is closed, even by ``kill -9``.
 
     The kernel does it on Linux (fcntl(2), F_SETSIG), whatever the process is at; elsewhere a
     thread waits for it.
     """
     if sys.platform == "linux":
-        fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
         if select.select([descriptor], [], [], 0)[0]:
-            os._exit(1)
+            _end_group()
     else:
         threading.Thread(target=_watch, args=(descriptor,), daemon=True).start()
 
@@ -65,6 +88,40 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt in the block, and `was_interrupted` tell it.
+
+    For the main thread alone. A signal that is ignored stays so: a shell's background jobs are
+    deaf to Ctrl-C.
+    """
+    _interrupted.clear()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {s: signal.getsignal(s) for s in signals if signal.getsignal(s) != signal.SIG_IGN}
+    for signum in before:
+        signal.signal(signum, _interrupt)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def was_interrupted() -> bool:
+    """Tell whether a signal came to `interruptible`: code may raise KeyboardInterrupt by itself."""
+    return _interrupted.is_set()
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
 def _watch(descriptor: int) -> None:
     select.select([descriptor], [], [])
+    _end_group()
+
+
+def _end_group() -> NoReturn:
+    os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)

@@ -120,9 +120,26 @@ def observe(f, lid, u, v, p):
     return change
 
 
+def check(ranks, n, reynolds, lid):
+    """Refuse what cannot be computed."""
+    if ranks > n:
+        raise UsageError(f"{ranks} ranks for n={n} rows: use at most n ranks, one row each")
+    if not (reynolds > 0 and 0 < lid <= MAX_LID):
+        raise UsageError(f"reynolds={reynolds}, lid={lid}: both positive, lid at most {MAX_LID}")
+
+
+def relaxation_rates(viscosity):
+    """Return the rates of the even and the odd populations, for a viscosity in lattice units.
+
+    viscosity = (1/even - 1/2) / 3, and (1/even - 1/2) (1/odd - 1/2) = MAGIC.
+    """
+    slack = 3 * viscosity
+    return 1 / (slack + 0.5), 1 / (MAGIC / slack + 0.5)
+
+
 def halo(comm, f):
     """Return persistent requests that fill the ghost rows of `f` from the neighbouring ranks."""
-    from mpi4py import MPI  # not at the top: importing it starts MPI, also in `hpckit submit`
+    from mpi4py import MPI  # not at the top: importing it starts MPI, also where no rank runs
 
     below = comm.rank - 1 if comm.rank > 0 else MPI.PROC_NULL
     above = comm.rank + 1 if comm.rank < comm.size - 1 else MPI.PROC_NULL
@@ -162,16 +179,10 @@ def cavity(
     `tolerance` in it. `lid` is the lid's speed in lattice units (sound: 0.577).
     """
     comm = run.comm
-    if comm.size > n:
-        raise UsageError(f"{comm.size} ranks for n={n} rows: use at most n ranks, one row each")
-    if not (reynolds > 0 and 0 < lid <= MAX_LID):
-        raise UsageError(f"reynolds={reynolds}, lid={lid}: both positive, lid at most {MAX_LID}")
+    check(comm.size, n, reynolds, lid)
+    rates = relaxation_rates(lid * n / reynolds)
     j0, j1 = comm.rank * n // comm.size, (comm.rank + 1) * n // comm.size
     at_floor, at_lid = j0 == 0, j1 == n
-
-    # viscosity = lid n / Re = (1/even - 1/2) / 3, and (1/even - 1/2) (1/odd - 1/2) = MAGIC
-    slack = 3 * lid * n / reynolds
-    rates = 1 / (slack + 0.5), 1 / (MAGIC / slack + 0.5)
 
     f, f_next = np.zeros((2, j1 - j0 + 2, 9, n + 2))
     u, v, p = np.zeros((3, j1 - j0, n))

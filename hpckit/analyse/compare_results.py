@@ -175,8 +175,7 @@ class _DensePlace:
             inner = f" {tuple(index[1:])}".replace(",)", ")") if index[1:] else ""
             return f"task {index[0]}{inner}"
         if self.variable.is_record:
-            step = self.variable.item.dims[0][0][index[0]]
-            return f"step {int(step)}"
+            return f"step {self.variable.steps()[index[0]]}"
         return ", ".join(f"{d}={i}" for d, i in zip(self.variable.dims, index, strict=True))
 
 

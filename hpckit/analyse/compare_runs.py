@@ -77,6 +77,7 @@ def _code(manifest: Manifest) -> dict[str, Any]:
     return {
         "job": manifest.job.name,
         "job file": manifest.job.sha256[:12],
+        **{name: sha256[:12] for name, sha256 in manifest.job.modules.items()},
         "git commit": git.get("commit"),
         "uncommitted": (git.get("diff_sha256") or "")[:12] or None,
     }

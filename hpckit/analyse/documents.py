@@ -9,7 +9,7 @@ from typing import Any
 
 from hpckit.analyse import summaries, tasks
 from hpckit.analyse.values import jsonable
-from hpckit.analyse.variables import Variable
+from hpckit.analyse.variables import Variable, are_a_farms
 
 PAGE = 1000
 """Tasks in a piece of text."""
@@ -29,7 +29,7 @@ def document(
     limit
         The first so many tasks; None for all.
     """
-    if "task_state" not in variables:
+    if not are_a_farms(variables):
         yield _text({**header, **_fields(variables)})
         return
     total = variables["task_state"].rows

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpckit.analyse.counts import Counts
 from hpckit.analyse.status import elapsed, next_step, reason
-from hpckit.analyse.values import duration, local_time, printable, shortened
+from hpckit.analyse.values import duration, local_time, printable, shortened, shortest
 from hpckit.store.manifest import Manifest
 from hpckit.store.rundir import RunDir
 
@@ -22,7 +22,7 @@ def facts(run: RunDir, manifest: Manifest, counts: Counts | None) -> list[tuple[
     found = [
         ("run", printable(manifest.id)),
         ("state", f"{state}: {why}" if why else str(state)),
-        ("job", f"{job.name} ({job.kind}), {_shortest(Path(job.source))}"),
+        ("job", f"{job.name} ({job.kind}), {shortest(Path(job.source))}"),
         ("when", f"{local_time(manifest.created)}, {duration(elapsed(run, manifest, state))}"),
         ("ran on", _place(manifest)),
         ("seed", str(job.seed)),
@@ -35,7 +35,7 @@ def facts(run: RunDir, manifest: Manifest, counts: Counts | None) -> list[tuple[
     if counts is not None:
         found.append(("tasks", str(counts)))
     there = run.results.is_file()
-    found.append(("results", _shortest(run.results) if there else "none yet"))
+    found.append(("results", shortest(run.results) if there else "none yet"))
     command = next_step(run, manifest, state, counts)
     if command:
         found.append(("go on with", command))
@@ -84,12 +84,5 @@ def _given(manifest: Manifest) -> str:
         for name, text in manifest.job.assignments.items()
     ]
     if manifest.job.table:
-        parts.insert(0, f"table {_shortest(Path(manifest.job.table))}")
+        parts.insert(0, f"table {shortest(Path(manifest.job.table))}")
     return "  ".join(parts)
-
-
-def _shortest(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

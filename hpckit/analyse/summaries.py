@@ -76,14 +76,13 @@ def summarise_field(variable: Variable) -> FieldSummary:
         None if none else high,
         None if none else total / count,
         nans,
-        units(variable),
+        variable.units,
     )
 
 
 def series(variable: Variable) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the steps at which a scalar was recorded, and its values."""
-    steps = variable.item.file[STEP][()]
-    values = variable.item[()]
+    steps, values = variable.steps(), variable.values(())
     there = ~np.isnan(values)
     # NaN stands for "not recorded" too; a series of nothing else was recorded as NaN.
     return (steps[there], values[there]) if there.any() else (steps, values)
@@ -110,12 +109,6 @@ def fields(variables: Mapping[str, Variable]) -> list[Variable]:
 def records(variables: Mapping[str, Variable]) -> list[Variable]:
     """Return the recorded scalars, without the steps themselves."""
     return [v for v in variables.values() if v.is_record and v.name != STEP]
-
-
-def units(variable: Variable) -> str | None:
-    """Return a variable's units; none for a pure number, whose units are 1."""
-    found = variable.item.attrs.get("units")
-    return None if found is None or str(found) == "1" else str(found)
 
 
 def _known(values: NDArray[Any]) -> tuple[NDArray[Any], int]:

@@ -52,7 +52,7 @@ def task_tables(variables: Mapping[str, Variable], limit: int) -> Iterator[Table
     names = [*varying(variables), *tasks.results(variables)]
     columns = [Column("task", number=True)]
     keys = ["task"]
-    if (variables["task_state"].item[()] != TaskState.DONE).any():
+    if (variables["task_state"].values(()) != TaskState.DONE).any():
         columns.append(Column("state"))
         keys.append("task_state")
     columns += [_column(variables[name]) for name in names]
@@ -155,7 +155,7 @@ def without_empty(table: Table) -> Table:
 def _column(variable: Variable) -> Column:
     field = variable.field
     number = field.dtype != TEXT and field.shape == ()
-    heading = _with_unit(printable(variable.name), summaries.units(variable))
+    heading = _with_unit(printable(variable.name), variable.units)
     return Column(heading, number=number, optional=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import numpy as np
 from hpckit.analyse.variables import Variable, row_windows
 from hpckit.errors import StoreError, UsageError
 from hpckit.store.block import TaskState
-from hpckit.store.blockfile import DETAILS, BlockFile, open_block_file
+from hpckit.store.blockfile import DETAILS, BlockFile
+from hpckit.store.reading import reading
 from hpckit.store.rundir import RunDir
 from hpckit.store.segments import list_segments
 
@@ -79,21 +79,21 @@ def task_error(run: RunDir, index: int, count: int) -> str | None:
 
 
 def _outcome(path: Path, index: int) -> tuple[TaskState, str | None]:
-    with ExitStack() as stack:
-        try:
-            source = BlockFile(stack.enter_context(open_block_file(path)))
+    try:
+        with reading(path) as file:
+            source = BlockFile.checked(file)
             at = int(np.searchsorted(source.task, index))
             if at == len(source.task) or source.task[at] != index:
                 return TaskState.MISSING, None
             state = TaskState(int(source.state[at]))
             if state is not TaskState.FAILED:
                 return state, None
-            return state, str(source.file[f"{DETAILS}/error"].asstr()[at])
-        except FileNotFoundError:
-            # A segment that was merged into another one since it was listed.
-            return TaskState.MISSING, None
-        except (OSError, KeyError) as error:
-            raise StoreError(f"{path}: does not read back: {error}") from None
+            return state, str(file[f"{DETAILS}/error"].asstr()[at])
+    except StoreError:
+        if path.is_file():
+            raise
+        # A segment that was merged into another one since it was listed.
+        return TaskState.MISSING, None
 
 
 def _plain(row: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ def shortened(text: str, width: int) -> str:
     if len(text) <= width:
         return text
     return f"…{text[1 - width :]}" if text.startswith("/") else f"{text[: width - 1]}…"
+
+
+def shortest(path: Path) -> str:
+    """Return a path as it is typed in the current directory: relative where it lies below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def typed(dtype: np.dtype[Any], shape: tuple[int, ...] | None) -> str:

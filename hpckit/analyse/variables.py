@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +14,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpckit.errors import StoreError
-from hpckit.store.blockfile import PARAMETER_ATTRIBUTE, BlockFile, open_block_file
+from hpckit.store.blockfile import PARAMETER_ATTRIBUTE, BlockFile, is_farm
 from hpckit.store.columns import TEXT, Column, Field, row_sizes
 from hpckit.store.fields import STEP, require_sources
-from hpckit.store.layout import DIMENSION_ONLY, is_column, read_column, read_field
+from hpckit.store.layout import (
+    DIMENSION_ONLY,
+    is_column,
+    ragged_shapes,
+    read_column,
+    read_field,
+    regions,
+)
+from hpckit.store.reading import damage_explained
 
 WINDOW_BYTES = 32 << 20
 WINDOW_ROWS = 1 << 16
@@ -36,23 +43,44 @@ class Variable:
     ----------
     dims
         The names of its axes.
+    field
+        What a row holds; a ragged one has no shape.
+    units
+        None for a pure number, whose units are 1, too.
     farm
         The file of a farm, which knows the rows that there are; None in that of an spmd run.
     """
 
+    name: str
     item: h5py.Dataset
     dims: tuple[str, ...]
+    field: Field
+    units: str | None
+    is_parameter: bool
     farm: BlockFile | None = None
 
-    @property
-    def name(self) -> str:
-        """The variable's name."""
-        return str(self.item.name.rsplit("/", 1)[-1])
+    @classmethod
+    def of(cls, name: str, item: h5py.Dataset, farm: BlockFile | None = None) -> Variable:
+        """Read all that is to know of a variable but its values.
 
-    @property
-    def field(self) -> Field:
-        """What a row holds; a ragged one has no shape."""
-        return read_field(self.item)
+        Raises
+        ------
+        ValueError
+            It has not a row for each task: the file is damaged.
+        """
+        field = read_field(item)
+        if farm is not None and field.shape is not None and len(item) != len(farm.state):
+            raise ValueError(f"{name} has {len(item)} rows for {len(farm.state)} tasks")
+        units = str(item.attrs.get("units", 1))
+        return cls(
+            name,
+            item,
+            _dims(item),
+            field,
+            None if units == "1" else units,
+            PARAMETER_ATTRIBUTE in item.attrs,
+            farm,
+        )
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -73,11 +101,6 @@ class Variable:
         return TEXT_BYTES if dtype == TEXT else dtype.itemsize
 
     @property
-    def is_parameter(self) -> bool:
-        """Tell a farm's parameter from its results."""
-        return PARAMETER_ATTRIBUTE in self.item.attrs
-
-    @property
     def is_record(self) -> bool:
         """Tell a scalar recorded over steps from a field."""
         return self.farm is None and self.dims == (STEP,)
@@ -85,40 +108,48 @@ class Variable:
     def values(self, region: Region) -> NDArray[Any]:
         """Read a block of a dense variable, in its own type."""
         dtype = self.field.dtype
-        with _explained(self.item.file.filename):
+        with self._reading():
             if dtype == TEXT:
                 return np.asarray(self.item.asstr()[region], object)
             values = np.asarray(self.item[region])
-        return values != 0 if dtype.kind == "b" else values.astype(dtype, copy=False)
+            return values != 0 if dtype.kind == "b" else values.astype(dtype, copy=False)
+
+    def steps(self) -> NDArray[np.int64]:
+        """Read the steps of a record, one for each of its values."""
+        with self._reading():
+            steps: NDArray[np.int64] = self.item.file[STEP][()]
+            return steps
 
     def present(self, start: int, stop: int) -> NDArray[np.bool_]:
         """Tell which rows from `start` to `stop` there are."""
         if self.farm is None or self.is_parameter or self.name == "task_state":
             return np.ones(stop - start, bool)
-        if self.field.shape is None:
-            shapes: NDArray[np.int64] = self._shapes()[start:stop]
-            there: NDArray[np.bool_] = shapes[:, 0] >= 0
-            return there
-        return self.farm.present(self.name, start, stop)
+        with self._reading():
+            if self.field.shape is None:
+                shapes: NDArray[np.int64] = ragged_shapes(self.item)[start:stop]
+                there: NDArray[np.bool_] = shapes[:, 0] >= 0
+                return there
+            return self.farm.present(self.name, start, stop)
 
     def column(self, start: int, stop: int) -> Column:
         """Read the rows from `start` to `stop`."""
-        with _explained(self.item.file.filename):
+        with self._reading():
             return read_column(self.item, start, stop, self.present(start, stop))
 
     def regions(self) -> Iterator[Region]:
         """Cut a dense variable into blocks that fit into memory, in the order of the file."""
-        return _regions(tuple(self.item.shape), self.itemsize)
+        return regions(self.item.shape, self.itemsize, WINDOW_BYTES)
 
     def row_bytes(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return about how much each of the rows takes; shape (stop - start,)."""
         shape = self.field.shape
         if shape is None:
-            return row_sizes(self._shapes()[start:stop]) * self.itemsize
+            with self._reading():
+                return row_sizes(ragged_shapes(self.item)[start:stop]) * self.itemsize
         return np.full(stop - start, math.prod(shape) * self.itemsize, np.int64)
 
-    def _shapes(self) -> h5py.Dataset:
-        return self.item.parent[f"{self.name}_shape"]
+    def _reading(self) -> AbstractContextManager[None]:
+        return damage_explained(Path(self.item.file.filename))
 
 
 @contextmanager
@@ -128,23 +159,20 @@ def open_variables(path: Path) -> Iterator[dict[str, Variable]]:
     Raises
     ------
     StoreError
-        The file does not read back, or a file that it points at is missing.
+        The file does not read back, or a file that it points at is missing; also from what is
+        read of it later.
     """
+    require_sources(path)
     with ExitStack() as stack:
-        with _explained(path):
-            require_sources(path)
-            file = stack.enter_context(open_block_file(path))
-            variables = _farm(file) if "task_state" in file else _fields(file)
+        with damage_explained(path):
+            file = stack.enter_context(h5py.File(path, "r"))
+            variables = _farm(file) if is_farm(file) else _fields(file)
         yield variables
 
 
-@contextmanager
-def _explained(path: Path | str) -> Iterator[None]:
-    """Turn what h5py says of a damaged file into a StoreError."""
-    try:
-        yield
-    except (OSError, KeyError) as error:
-        raise StoreError(f"{path}: does not read back: {error}") from None
+def are_a_farms(variables: Mapping[str, Variable]) -> bool:
+    """Tell a farm's variables from the fields and records of an spmd run."""
+    return any(variable.farm is not None for variable in variables.values())
 
 
 def row_windows(
@@ -162,26 +190,9 @@ def row_windows(
         yield from pairwise(bounds)
 
 
-def _regions(shape: tuple[int, ...], itemsize: int) -> Iterator[Region]:
-    if 0 in shape:
-        return
-    if not shape:
-        yield ()
-        return
-    row = math.prod(shape[1:]) * itemsize
-    if row > WINDOW_BYTES:
-        for index in range(shape[0]):
-            for inner in _regions(shape[1:], itemsize):
-                yield (slice(index, index + 1), *inner)
-        return
-    step = WINDOW_BYTES // row
-    for start in range(0, shape[0], step):
-        yield (slice(start, min(start + step, shape[0])), *(slice(0, n) for n in shape[1:]))
-
-
 def _farm(file: h5py.File) -> dict[str, Variable]:
-    farm = BlockFile(file)
-    return {n: Variable(i, _dims(i), farm) for n, i in file.items() if is_column(i)}
+    farm = BlockFile.checked(file)
+    return {n: Variable.of(n, i, farm) for n, i in file.items() if is_column(i)}
 
 
 def _fields(file: h5py.File) -> dict[str, Variable]:
@@ -189,7 +200,7 @@ def _fields(file: h5py.File) -> dict[str, Variable]:
     for name, item in file.items():
         label = bytes(item.attrs.get("NAME", b""))
         if isinstance(item, h5py.Dataset) and not label.startswith(DIMENSION_ONLY.encode()):
-            found[name] = Variable(item, _dims(item))
+            found[name] = Variable.of(name, item)
     return found
 
 

@@ -16,17 +16,16 @@ from hpckit.cli.options import json_option, output_option
 @json_option
 def command(runs: tuple[str, ...], output: Path | None, as_json: bool) -> None:
     """Print the sha256 of the results of runs: equal where the results are."""
-    from hpckit.store.digest import digest, variable_digests
+    from hpckit.store.digest import combined, variable_digests
     from hpckit.store.rundir import find, require_results, runs_root
 
     found = [find(run, runs_root(output)) for run in runs]
     paths = [require_results(run) for run in found]
-    if not as_json:
-        for run, path in zip(found, paths, strict=True):
-            click.echo(f"{digest(path)}  {run.id}")
-        return
-    entries = [
-        {"id": run.id, "digest": digest(path), "variables": variable_digests(path)}
-        for run, path in zip(found, paths, strict=True)
-    ]
-    click.echo(json.dumps(entries, indent=1))
+    entries = []
+    for run, path in zip(found, paths, strict=True):
+        variables = variable_digests(path)
+        entries.append({"id": run.id, "digest": combined(variables), "variables": variables})
+        if not as_json:
+            click.echo(f"{entries[-1]['digest']}  {run.id}")
+    if as_json:
+        click.echo(json.dumps(entries, indent=1))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,7 +28,7 @@ def command(
     job: str, parameters: tuple[str, ...], seed: int | None, output: Path | None
 ) -> NoReturn:
     """Run under mpirun, srun, or a script."""
-    from hpckit.run.engines import limit_threads
+    from hpckit.threads import limit_threads
 
     limit_threads(1)
     if (Path(job) / "run.json").is_file():
@@ -52,13 +54,38 @@ def _launched_rank(path: Path) -> NoReturn:
     from hpckit.store.rundir import RunDir
 
     run = RunDir(path)
+
+    def watched() -> Run:
+        found = reopen(run)
+        _require_watched(found)
+        return found
+
     try:
-        run_rank(lambda: reopen(run), silent)
+        run_rank(watched, silent)
     except HpckitError as error:
         # MPI did not start, so the rank has no number; whoever watches shows the reason.
         Failure(0, f"hpckit: {error}", error.exit_code).leave(run.failure)
         raise
     sys.exit(0)
+
+
+def _require_watched(run: Run) -> None:
+    """Check that the process that made this run waits for its ranks.
+
+    Raises
+    ------
+    UsageError
+        It is a farm, has ended, or is worked on by nobody.
+    """
+    from hpckit.run.ranks import NTASKS_VARIABLE
+    from hpckit.store.manifest import State
+
+    watched = run.manifest.effective_state() is State.RUNNING and NTASKS_VARIABLE in os.environ
+    if run.job.kind != "spmd" or not watched:
+        raise UsageError(
+            f"{run.dir.id}: `hpckit exec` of a run is for the ranks that hpckit itself launches: "
+            f"`hpckit resume {run.dir.id}` goes on with it, `hpckit rerun` does it again"
+        )
 
 
 def _rank_by_hand(
@@ -71,30 +98,25 @@ def _rank_by_hand(
     from hpckit.store.rundir import runs_root
 
     root = runs_root(output)
-    made: list[Run] = []
+    with ExitStack() as held:
 
-    def make() -> Run:
-        made.append(create(loaded, sweep, root=root, argv=sys.argv[1:], seed=seed))
-        return made[0]
+        def make() -> Run:
+            run = create(loaded, sweep, root=root, argv=sys.argv[1:], seed=seed)
+            held.enter_context(run.dir.lock())
+            return run
 
-    run_rank(make, lines(loaded.job.name))
-    if made:
-        click.echo(f"results: {made[0].dir.results}")
+        directory, rank = run_rank(make, lines(loaded.job.name))
+    if rank == 0:
+        click.echo(f"results: {directory.results}")
     sys.exit(0)
 
 
 def _farm(loaded: LoadedJob, sweep: Sweep, seed: int | None, output: Path | None) -> NoReturn:
     """Run a farm as `hpckit run` does, but not once a rank."""
-    from hpckit.cli.foreground import summarise, work
-    from hpckit.run.ranks import launched_ranks
+    from hpckit.cli.foreground import refuse_copies, summarise, work_new
     from hpckit.store.create import create
     from hpckit.store.rundir import runs_root
 
-    ranks = launched_ranks()
-    if ranks is not None and ranks > 1:
-        raise UsageError(
-            f"{loaded.job.name} is a farm, and {ranks} ranks were launched: each would do all "
-            "tasks. Start it once, with hpckit run"
-        )
+    refuse_copies(loaded.job.kind)
     run = create(loaded, sweep, root=runs_root(output), argv=sys.argv[1:], seed=seed)
-    sys.exit(summarise(run, work(run, engine=None, workers=None, ranks=None)))
+    sys.exit(summarise(run, work_new(run, engine=None, workers=None, ranks=None)))

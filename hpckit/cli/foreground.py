@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from contextlib import suppress
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hpckit.cli.terminal import progress_shown
-from hpckit.errors import HpckitError, Interrupted, LaunchError, StoreError, UsageError
-from hpckit.store import manifest as manifests
+from hpckit.errors import BusyError, UsageError
 from hpckit.store.create import Run
-from hpckit.store.failure import Failure, read_failure
-from hpckit.store.manifest import Driver, Manifest, State
+from hpckit.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from hpckit.store.block import TaskState
 
 MAX_REASONS = 3
-
-ORPHAN_SECONDS = 15.0
-"""What a launcher may take to end its ranks after its driver was killed."""
 
 
 def work(run: Run, *, engine: str | None, workers: int | None, ranks: int | None) -> Manifest:
@@ -41,22 +34,76 @@ def work(run: Run, *, engine: str | None, workers: int | None, ranks: int | None
     from hpckit.store.block import TaskState
 
     if run.job.kind == "spmd":
-        return _work_spmd(run, ranks)
+        from hpckit.cli.ranks import work_ranks
+
+        return work_ranks(run, ranks)
     return work_farm_shown(run, engine, workers, frozenset({TaskState.MISSING}))
 
 
+def work_new(run: Run, *, engine: str | None, workers: int | None, ranks: int | None) -> Manifest:
+    """Do the whole of a run that was just made; leave nothing of one that is refused.
+
+    Raises
+    ------
+    HpckitError
+        As `work`.
+    """
+    try:
+        return work(run, engine=engine, workers=workers, ranks=ranks)
+    except BusyError:
+        raise
+    except UsageError:
+        if not run.dir.holds_work():
+            shutil.rmtree(run.dir.path, ignore_errors=True)
+        raise
+
+
 def check_options(kind: str, engine: str | None, workers: int | None, ranks: int | None) -> None:
-    """Refuse options that a job of this shape cannot honour.
+    """Refuse options that a job of this shape, or a launcher's copy of hpckit, cannot honour.
 
     Raises
     ------
     UsageError
         One of them was given.
     """
+    refuse_copies(kind)
     if kind == "spmd" and (engine is not None or workers is not None):
         raise UsageError("--engine and --workers are for farms: an spmd job takes --ranks N")
     if kind == "farm" and ranks is not None:
         raise UsageError("--ranks is for spmd jobs: a farm takes --workers N")
+    if engine == "serial" and (workers or 1) > 1:
+        raise UsageError(f"--workers {workers}: the engine serial has one; take threads, processes")
+
+
+def refuse_copies(kind: str) -> None:
+    """Refuse to be one of several copies that a launcher started: each would do the whole job.
+
+    Raises
+    ------
+    UsageError
+        There are several.
+    """
+    from hpckit.run.ranks import launched_ranks
+
+    copies = launched_ranks() or 1
+    if copies > 1:
+        remedy = "mpirun -n N hpckit exec JOB" if kind == "spmd" else "hpckit run JOB, once"
+        raise UsageError(
+            f"a launcher started {copies} copies of this command, and each would do the whole "
+            f"job: start it as {remedy}"
+        )
+
+
+def say_of_source(run: Run) -> None:
+    """Tell a user who has changed the job file since that the run goes on with its own copy."""
+    source = Path(run.manifest.job.source)
+    copy = run.dir.job(source.suffix)
+    if source.is_file() and source.read_bytes() != copy.read_bytes():
+        click.echo(
+            f"hpckit: {_shortest(source)} has changed since: the run goes on with its own copy; "
+            "a new run takes the new one",
+            err=True,
+        )
 
 
 def work_farm_shown(
@@ -69,7 +116,7 @@ def work_farm_shown(
 
     engine = engine or run.manifest.engine or DEFAULT
     fitting = max(usable_cores() // run.job.resources.cpus_per_task, 1)
-    workers = workers or run.manifest.workers or fitting
+    workers = 1 if engine == "serial" else workers or run.manifest.workers or fitting
     with progress_shown(run.manifest.job.name) as terminal:
         return work_farm(run, engine, workers, terminal.report, again=again)
 
@@ -91,94 +138,6 @@ def summarise(run: Run, final: Manifest) -> int:
     return 0
 
 
-def _work_spmd(run: Run, ranks: int | None) -> Manifest:
-    from hpckit.submit.local import launch_line, run_ranks
-
-    ranks = ranks or run.manifest.ranks or run.job.resources.ntasks
-    argv = launch_line(run.dir, ranks)
-    begun = time.monotonic()
-    with run.dir.lock(patience=_patience(run)) as held:
-        run.dir.remove_leftovers()
-        started = run.manifest.updated(
-            state=State.RUNNING,
-            reason=None,
-            driver=Driver.this_process(),
-            ranks=ranks,
-            launcher=argv,
-        )
-        started.write(run.dir.manifest)
-        run.dir.failure.unlink(missing_ok=True)
-        try:
-            with progress_shown(run.manifest.job.name) as terminal:
-                code, said = run_ranks(
-                    run.dir, argv, ranks, terminal.report, terminal.echo, keep_open=(held,)
-                )
-        except KeyboardInterrupt:
-            _end(run, started, begun, State.INTERRUPTED, "interrupted", {})
-            raise Interrupted(_resume_hint(run)) from None
-        final = manifests.read(run.dir.manifest)
-        if final.state is State.COMPLETED:
-            final = final.updated(
-                exits={"mpiexec": code}, seconds=run.manifest.seconds + time.monotonic() - begun
-            )
-            final.write(run.dir.manifest)
-            return final
-        from hpckit.analyse.values import headline
-
-        failure = read_failure(run.dir.failure)
-        reason = _reason(failure, said, code)
-        # On a full disk the reason is worth more than that it cannot be written.
-        with suppress(StoreError):
-            _end(run, started, begun, State.FAILED, headline(reason), {"mpiexec": code})
-        raise _failed(failure, reason)
-
-
-def _patience(run: Run) -> float:
-    """Return how long to wait for the ranks of a driver that was killed; they end by themselves."""
-    orphaned = run.manifest.effective_state() is State.INTERRUPTED
-    return ORPHAN_SECONDS if orphaned else 0.0
-
-
-def _reason(failure: Failure | None, said: Sequence[str], code: int) -> str:
-    if failure is not None:
-        return failure.text
-    # A rank that could not leave its failure, on a full disk say, has told it on stderr.
-    told = [line for line in said if line.startswith("hpckit: ")]
-    unknown = f"hpckit: the ranks ended with exit status {code} and left no reason"
-    return told[0] if told else "\n".join([*said, unknown])
-
-
-def _failed(failure: Failure | None, reason: str) -> Exception:
-    """Return what ends hpckit with a reason, after printing it if it is a traceback."""
-    text = reason.removeprefix("hpckit: ")
-    if failure is not None and failure.exit_code == UsageError.exit_code:
-        return UsageError(text)
-    if failure is not None and not failure.text.startswith("hpckit: "):
-        # A traceback of the job's own code: the last thing that is printed.
-        click.echo(f"rank {failure.rank} failed:", err=True)
-        click.echo(failure.text, err=True)
-        return click.exceptions.Exit(HpckitError.exit_code)
-    return LaunchError(text)
-
-
-def _end(
-    run: Run, started: Manifest, begun: float, state: State, reason: str, exits: dict[str, int]
-) -> None:
-    started.updated(
-        state=state,
-        reason=reason,
-        driver=None,
-        finished=manifests.now(),
-        seconds=run.manifest.seconds + time.monotonic() - begun,
-        exits=exits,
-    ).write(run.dir.manifest)
-
-
-def _resume_hint(run: Run) -> str:
-    at = "its last checkpoint" if run.dir.checkpoint.is_dir() else "the start"
-    return f"interrupted\ngo on from {at} with: hpckit resume {run.dir.path}"
-
-
 def _print_failures(run: Run, failed: int) -> None:
     from hpckit.analyse.values import headline
     from hpckit.store.failures import failed_tasks
@@ -188,6 +147,7 @@ def _print_failures(run: Run, failed: int) -> None:
     if failed > MAX_REASONS:
         click.echo(f"… and {failed - MAX_REASONS} more", err=True)
     click.echo(f"tracebacks: hpckit logs {run.dir.id} --task N", err=True)
+    click.echo(f"do them again: hpckit retry {run.dir.id}", err=True)
 
 
 def _shortest(path: Path) -> str:

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "Run a job here, in the foreground.",
     "exec": "Run one rank of a job, or a whole farm, under whatever started it.",
     "resume": "End what is missing of a run.",
+    "retry": "Do the failed tasks of a farm again, and those that are missing.",
     "rerun": "Repeat a run from its manifest, and say whether it is the same.",
     "ls": "List the runs.",
     "status": "Say how far a run is.",
@@ -60,8 +61,8 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Take a Python function or a command to a reproducible cluster job.
 
-    A job file runs unchanged here, under mpirun, under sbatch and in a container; its results
-    are one results.h5, which opens in xarray.
+    A job file runs unchanged here and under mpirun; its results are one results.h5, which opens
+    in xarray.
     """
 
 
@@ -80,7 +81,9 @@ def main() -> NoReturn:
         _end(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _end("interrupted", 130)
-    sys.exit(code if isinstance(code, int) else 0)
+    except SystemExit as end:
+        code = end.code
+    _leave(code if isinstance(code, int) else 0)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
@@ -93,9 +96,14 @@ def _help_of(context: click.Context | None) -> str:
 
 def _end(message: str, code: int) -> NoReturn:
     click.echo(f"hpckit: {message}", err=True)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
     others = set(threading.enumerate()) - {threading.main_thread()}
     if any(not thread.daemon for thread in others):
         # A thread cannot be ended: its task would hold this process for as long as it takes.
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

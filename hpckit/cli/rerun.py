@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from hpckit.cli.foreground import check_options, summarise, work
+from hpckit.cli.foreground import check_options, summarise, work_new
 from hpckit.cli.options import output_option, run_argument
-from hpckit.errors import UsageError
-from hpckit.run.engines import ENGINES, limit_threads
+from hpckit.run.engines import ENGINES
+from hpckit.threads import limit_threads
 
 
 @click.command(help="Repeat a run from its manifest, and say whether it is the same.")
@@ -20,8 +19,18 @@ from hpckit.run.engines import ENGINES, limit_threads
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="Another engine than before.")
 @click.option("--workers", type=click.IntRange(1), help="Another number of workers than before.")
 @click.option("--ranks", type=click.IntRange(1), help="Another number of ranks than before.")
-@click.option("--rtol", type=float, default=0.0, help="Relative difference that counts as equal.")
-@click.option("--atol", type=float, default=0.0, help="Absolute difference that counts as equal.")
+@click.option(
+    "--rtol",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Relative tolerance.",
+)
+@click.option(
+    "--atol",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Absolute tolerance.",
+)
 @output_option
 def command(
     run: str,
@@ -34,36 +43,23 @@ def command(
 ) -> NoReturn:
     """Run again with the same job file, parameters and seed."""
     limit_threads(1)
-    from hpckit.spec.load import load_file
-    from hpckit.store import manifest as manifests
-    from hpckit.store.create import create, stored_sweep
+    from hpckit.store.create import changed_since, reopen, repeat
     from hpckit.store.rundir import find, require_results, runs_root
 
     first = find(run, runs_root(output))
     require_results(first)
-    manifest = manifests.read(first.manifest)
-    source = Path(manifest.job.source)
-    loaded = load_file(first.job(source.suffix), source)
-    check_options(loaded.job.kind, engine, workers, ranks)
-    again = create(
-        loaded,
-        stored_sweep(loaded.job, first, manifest),
-        root=first.path.parent,
-        argv=sys.argv[1:],
-        seed=manifest.job.seed,
-        resources=manifest.job.resources,
-        parent=manifest.id,
+    original = reopen(first)
+    before = original.manifest
+    check_options(original.job.kind, engine or before.engine, workers, ranks)
+    for change in changed_since(original):
+        click.echo(f"hpckit: {change} since {before.id}: its results may differ", err=True)
+    again = repeat(original, argv=sys.argv[1:])
+    final = work_new(
+        again,
+        engine=engine or before.engine,
+        workers=workers or before.workers,
+        ranks=ranks or before.ranks,
     )
-    try:
-        final = work(
-            again,
-            engine=engine or manifest.engine,
-            workers=workers or manifest.workers,
-            ranks=ranks or manifest.ranks,
-        )
-    except UsageError:
-        shutil.rmtree(again.dir.path, ignore_errors=True)
-        raise
     code = summarise(again, final)
     same = _compared(first.results, again.dir.results, rtol, atol)
     sys.exit(max(code, 0 if same else 1))

@@ -8,9 +8,10 @@ from typing import NoReturn
 
 import click
 
-from hpckit.cli.foreground import check_options, summarise, work
+from hpckit.cli.foreground import check_options, say_of_source, summarise, work
 from hpckit.cli.options import output_option, run_argument
-from hpckit.run.engines import ENGINES, limit_threads
+from hpckit.run.engines import ENGINES
+from hpckit.threads import limit_threads
 
 
 @click.command(help="End what is missing of a run.")
@@ -29,16 +30,12 @@ def command(
     from hpckit.store.rundir import find, runs_root
 
     reopened = create.reopen(find(run, runs_root(output)))
-    check_options(reopened.job.kind, engine, workers, ranks)
     manifest = reopened.manifest
+    check_options(reopened.job.kind, engine or manifest.engine, workers, ranks)
     if manifest.state is State.COMPLETED and reopened.dir.results.is_file():
         click.echo(f"{manifest.id}: is complete, nothing is missing")
         sys.exit(0)
-    again = create.Run(
-        reopened.dir,
-        manifest.updated(sessions=manifest.sessions + 1),
-        reopened.job,
-        reopened.sweep,
-    )
+    again = create.take_up(reopened)
+    say_of_source(again)
     final = work(again, engine=engine, workers=workers, ranks=ranks)
     sys.exit(summarise(again, final))

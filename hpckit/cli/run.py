@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from hpckit.cli.foreground import check_options, summarise, work
+from hpckit.cli.foreground import check_options, summarise, work_new
 from hpckit.cli.options import output_option
-from hpckit.errors import UsageError
-from hpckit.run.engines import DEFAULT, ENGINES, limit_threads
+from hpckit.run.engines import DEFAULT, ENGINES
+from hpckit.threads import limit_threads
 
 
 @click.command(help="Run a job here, in the foreground.")
@@ -56,10 +55,5 @@ def command(
         argv=sys.argv[1:],
         seed=seed,
     )
-    try:
-        final = work(run, engine=engine, workers=workers, ranks=ranks)
-    except UsageError:
-        # Nothing ran: what the user gave was unusable, and nothing is to be left of it.
-        shutil.rmtree(run.dir.path, ignore_errors=True)
-        raise
+    final = work_new(run, engine=engine, workers=workers, ranks=ranks)
     sys.exit(summarise(run, final))

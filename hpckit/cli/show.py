@@ -52,11 +52,11 @@ def command(
 
 def _print_results(run: RunDir, limit: int | None) -> None:
     from hpckit.analyse import tables
-    from hpckit.analyse.variables import open_variables
+    from hpckit.analyse.variables import are_a_farms, open_variables
     from hpckit.cli.console import print_table
 
     with open_variables(run.results) as variables:
-        if "task_state" in variables:
+        if are_a_farms(variables):
             _print_tasks(variables, limit)
             _print_failures(run, variables)
             return
@@ -77,7 +77,7 @@ def _print_tasks(variables: Mapping[str, Variable], limit: int | None) -> None:
         click.echo()
         left_out |= dict.fromkeys(print_table(page))
     if count < total:
-        click.echo(f"… and {total - count} tasks more: --all, or --rows N")
+        click.echo(f"… and {total - count} more: --all, or --rows N")
     if left_out:
         print_facts([("no room for", f"{', '.join(left_out)} (a wider terminal has, and --json)")])
 
@@ -88,7 +88,7 @@ def _print_failures(run: RunDir, variables: Mapping[str, Variable]) -> None:
     from hpckit.cli.console import print_table
     from hpckit.store.block import TaskState
 
-    failed = int((variables["task_state"].item[()] == TaskState.FAILED).sum())
+    failed = int((variables["task_state"].values(()) == TaskState.FAILED).sum())
     if not failed:
         return
     click.echo()

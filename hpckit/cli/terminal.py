@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,8 +21,12 @@ class Terminal:
         self.report = report
 
     def echo(self, line: str) -> None:
-        """Print a line of the job's own."""
-        print(line, flush=True)
+        """Print a line of the job's own, as long as anyone reads it."""
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            # The run goes on, and Python must find nothing to flush into the pipe at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from hpckit.errors import HpckitError, LaunchError, StoreError
+from hpckit.processes import was_interrupted
 from hpckit.run.context import Task
 from hpckit.run.logs import begin_task, end_task
 from hpckit.spec.command import Command
@@ -22,6 +25,11 @@ from hpckit.store.columns import storable
 from hpckit.store.rundir import RunDir
 
 RESERVED_FIELDS = frozenset({"task", "task_state", "tasks", "hpckit"})
+
+BATCH_SECONDS = 1.0
+"""After which a batch is given back as far as it is, so that its results can be sealed."""
+
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,22 @@ class FarmSpec:
     seed: int
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a batch: the results of its first tasks, and what forbids to go on.
+
+    Attributes
+    ----------
+    block
+        None where there is no result.
+    trouble
+        Not the fault of a task, which would meet any other as well: a full disk, say.
+    """
+
+    block: Block | None
+    trouble: HpckitError | None = None
+
+
 class TaskRunner:
     """Calls a farm's function for given tasks and packs what it returns."""
 
@@ -47,29 +71,41 @@ class TaskRunner:
         self.takes_context = job.takes_context or isinstance(job.body, Command)
         self.known_fields: set[str] = set()
 
-    def run(self, indices: Sequence[int], attempt: int) -> Block:
-        """Work off tasks, in order; an exception in one is its result."""
+    def run(self, indices: Sequence[int], attempt: int) -> Outcome:
+        """Work off tasks, in order, for `BATCH_SECONDS`; an exception in one is its result."""
         columns = self.sweep.columns(indices)
         points = zip(*(columns[name] for name in self.names), strict=True)
         results: list[dict[str, Any] | None] = []
         errors: list[str | None] = []
         started: list[float] = []
         seconds: list[float] = []
+        trouble = None
         clock = time.perf_counter
-        epoch = time.time() - clock()
+        end = clock()
+        epoch, due = time.time() - end, end + BATCH_SECONDS
         for index, point in zip(indices, points if self.names else _nothing(), strict=False):
-            begin = clock()
+            begin = end
             try:
                 results.append(self._one(index, dict(zip(self.names, point, strict=True))))
                 errors.append(None)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
+            except (StoreError, LaunchError) as raised:
+                trouble = raised
+                break
+            except BaseException as raised:
+                if was_interrupted():
+                    raise KeyboardInterrupt from None
                 results.append(None)
-                errors.append(_told(error))
+                errors.append(_told(raised))
+            end = clock()
             started.append(epoch + begin)
-            seconds.append(clock() - begin)
-        return make_block(indices, results, errors, started, seconds, os.getpid(), attempt)
+            seconds.append(end - begin)
+            if end > due:
+                break
+        if not results:
+            return Outcome(None, trouble)
+        done = indices[: len(results)]
+        block = make_block(done, results, errors, started, seconds, os.getpid(), attempt)
+        return Outcome(block, trouble)
 
     def _one(self, index: int, params: dict[str, Any]) -> dict[str, Any]:
         begin_task(index)
@@ -98,9 +134,16 @@ class TaskRunner:
         self.known_fields.update(returned)
 
 
-def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Block:
+def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Outcome:
     """Work off a batch in this process; the job is loaded once."""
-    return _runner(spec).run(indices, attempt)
+    try:
+        with _loading:
+            runner = _runner(spec)
+    except Exception as error:
+        # It did load in the driver, so that what is wrong is no one's command line.
+        told = str(error) if isinstance(error, HpckitError) else repr(error)
+        return Outcome(None, LaunchError(f"a worker could not load the job: {told}"))
+    return runner.run(indices, attempt)
 
 
 @lru_cache(maxsize=4)

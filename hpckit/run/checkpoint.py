@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from hpckit.errors import StoreError, UsageError
-from hpckit.store.atomic import replacing, write_bytes
+from hpckit.store.atomic import explained, replacing, sync, write_bytes
 from hpckit.store.layout import TEXT_TYPE
 from hpckit.store.newfile import new_file
 from hpckit.store.rundir import RunDir
@@ -50,25 +51,22 @@ class Checkpoints:
 
         Raises
         ------
+        TypeError
+            A value cannot be kept.
         StoreError
-            It cannot be written; the one before stays in force.
+            On all ranks, if one cannot write; the one before stays in force.
         """
+        arrays = {name: _checked(name, value) for name, value in values.items()}
         previous = self._in_force()
         folder = self.folder / f"step-{step:012d}"
         if previous is not None and previous["folder"] == folder.name:
             folder = folder.with_name(f"{folder.name}-again")
-        if self.rank == 0:
-            # What a crash left half-written there counts for nothing.
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        self.comm.Barrier()
-        self._write_own(folder, values, state)
-        self.comm.Barrier()
-        if self.rank == 0:
-            entry = {"folder": folder.name, "step": step, "ranks": self.size}
-            write_bytes(self.latest, json.dumps(entry).encode())
-            if previous is not None and previous["folder"] != folder.name:
-                shutil.rmtree(self.folder / previous["folder"], ignore_errors=True)
+        self._on_root(lambda: _make_anew(folder))
+        self._on_all(lambda: self._write_own(folder, arrays, state))
+        entry = {"folder": folder.name, "step": step, "ranks": self.size}
+        self._on_root(lambda: write_bytes(self.latest, json.dumps(entry).encode()))
+        if self.rank == 0 and previous is not None and previous["folder"] != folder.name:
+            shutil.rmtree(self.folder / previous["folder"], ignore_errors=True)
 
     def read(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return values and state of the checkpoint in force, None where there is none.
@@ -93,7 +91,7 @@ class Checkpoints:
         try:
             with h5py.File(path, "r") as file:
                 state = json.loads(file[STATE].asstr()[()])
-                values = {name: file[name][()] for name in file if name != STATE}
+                values = {name: _value(file[name]) for name in file if name != STATE}
         except (OSError, KeyError) as error:
             raise StoreError(f"{path}: the checkpoint does not read back: {error}") from None
         return {"step": entry["step"], **values}, state
@@ -101,14 +99,30 @@ class Checkpoints:
     def _file(self, folder: Path) -> Path:
         return folder / f"rank-{self.rank:05d}.h5"
 
-    def _write_own(self, folder: Path, values: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    def _write_own(
+        self, folder: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
+    ) -> None:
         with (
             replacing(self._file(folder)) as path,
             new_file(path) as file,
         ):
-            for name, value in values.items():
-                file.create_dataset(name, data=np.asarray(value))
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array)
             file.create_dataset(STATE, data=json.dumps(state), dtype=TEXT_TYPE)
+
+    def _on_root(self, act: Callable[[], None]) -> None:
+        self._on_all(act if self.rank == 0 else lambda: None)
+
+    def _on_all(self, act: Callable[[], None]) -> None:
+        """Do something on each rank; if it fails on one, all raise and none waits for it."""
+        problem = None
+        try:
+            act()
+        except StoreError as error:
+            problem = str(error)
+        problems = [text for text in self.comm.allgather(problem) if text is not None]
+        if problems:
+            raise StoreError(problems[0])
 
     def _in_force(self) -> dict[str, Any] | None:
         """Read the entry on rank 0, so that all ranks agree on it."""
@@ -117,3 +131,31 @@ class Checkpoints:
             entry = json.loads(self.latest.read_bytes())
         found: dict[str, Any] | None = self.comm.bcast(entry, root=0)
         return found
+
+
+def _make_anew(folder: Path) -> None:
+    """Make a folder; what a crash left half-written there counts for nothing."""
+    with explained(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        sync(folder.parent)
+        sync(folder.parent.parent)
+
+
+def _checked(name: str, value: Any) -> NDArray[Any]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufcU":
+        raise TypeError(
+            f"run.checkpoint({name}=…): a {type(value).__name__} cannot be kept, only numbers, "
+            "bools, text, and arrays of them"
+        )
+    if name == STATE or "/" in name or name == ".":
+        raise TypeError(f"run.checkpoint: {name!r} cannot be the name of a value")
+    return array.astype(TEXT_TYPE) if array.dtype.kind == "U" else array
+
+
+def _value(item: h5py.Dataset) -> Any:
+    if h5py.check_string_dtype(item.dtype) is None:
+        return item[()]
+    text = item.asstr()[()]
+    return text if isinstance(text, str) else text.astype(str)

@@ -15,8 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hpckit.errors import HpckitError, LaunchError
-from hpckit.processes import leash
+from hpckit.errors import HpckitError, LaunchError, StoreError
+from hpckit.processes import ending, leash
 from hpckit.run.context import Task
 from hpckit.run.pickers import NotPickedError, described, pick
 from hpckit.spec.command import Command
@@ -60,21 +60,22 @@ def run_command(command: Command, run: RunDir, task: Task, /, **params: Any) -> 
     ------
     CommandFailed
         It ended with a status other than 0 or by a signal, or a result is not there; or a file
-        to keep lies outside of the scratch directory.
+        to keep lies outside of the scratch directory; or the task's own values forbid to start
+        it.
     LaunchError
-        The program is not there or cannot be started, or there is no scratch directory.
+        The program is not there or cannot be started, or there is no scratch directory: so it
+        would be with any other task.
     StoreError
         The files to keep cannot be written.
     """
     argv = command.fill({**params, "seed": task.seed, "index": task.index})
     with _scratch() as scratch:
         folder, output = scratch / "work", scratch / "output"
-        folder.mkdir()
-        status = _run(argv, folder, output)
+        status = _run(command, argv, folder, output)
         try:
             _log(output)
             if status != 0:
-                raise CommandFailed(f"{shlex.join(argv)}: {_ending(status)}{_last_lines(output)}")
+                raise CommandFailed(f"{shlex.join(argv)}: {ending(status)}{_last_lines(output)}")
             return _results(command, argv, folder, output)
         finally:
             _keep(command.keep, folder, run.kept / str(task.index))
@@ -84,24 +85,26 @@ def run_command(command: Command, run: RunDir, task: Task, /, **params: Any) -> 
 def _scratch() -> Iterator[Path]:
     given = [os.environ[name] for name in _SCRATCH_VARIABLES if os.environ.get(name)]
     # Sites set them on all nodes, also where no such folder is.
-    parent = next((path for path in given if Path(path).is_dir()), tempfile.gettempdir())
+    parent = next((path for path in given if Path(path).is_dir()), None)
     try:
         scratch = tempfile.TemporaryDirectory(
             prefix="hpckit-", dir=parent, ignore_cleanup_errors=True
         )
+        Path(scratch.name, "work").mkdir()
+        Path(scratch.name, "output").touch()
     except OSError as error:
         raise LaunchError(
-            f"{parent}: no scratch directory can be made there ({error.strerror}): "
-            "set TMPDIR to a folder on the node's own disk"
+            f"{parent or 'temporary files'}: no scratch directory can be made there "
+            f"({error.strerror or error}): set TMPDIR to a folder on the node's own disk"
         ) from None
     with scratch as name:
         yield Path(name).resolve()
 
 
-def _run(argv: Sequence[str], folder: Path, output: Path) -> int:
+def _run(command: Command, argv: Sequence[str], folder: Path, output: Path) -> int:
     """Return the exit status, or minus the signal; no process of the command is left then."""
     with output.open("wb") as stream:
-        process = _start(argv, folder, stream)
+        process = _start(command, argv, folder, stream)
     try:
         with _guarded(process.pid, folder.parent):
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -113,7 +116,9 @@ def _run(argv: Sequence[str], folder: Path, output: Path) -> int:
     return status
 
 
-def _start(argv: Sequence[str], folder: Path, output: BinaryIO) -> subprocess.Popen[bytes]:
+def _start(
+    command: Command, argv: Sequence[str], folder: Path, output: BinaryIO
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             argv,
@@ -125,7 +130,9 @@ def _start(argv: Sequence[str], folder: Path, output: BinaryIO) -> subprocess.Po
             start_new_session=True,
         )
     except OSError as error:
-        raise LaunchError(_unstartable(argv[0], error)) from None
+        # The fault is the task's where its values are, and would be every other's elsewhere.
+        is_own = argv[0] != command.argv[0] or error.errno == errno.E2BIG
+        raise (CommandFailed if is_own else LaunchError)(_unstartable(argv[0], error)) from None
 
 
 @contextmanager
@@ -135,14 +142,18 @@ def _guarded(group: int, scratch: Path) -> Iterator[None]:
     The leash holds the command's first process only, and a killed worker removes no directory:
     a small shell does both when the pipe from this process ends.
     """
-    with subprocess.Popen(
-        ["/bin/sh", "-c", _UNTIL_ORPHANED, "sh", str(group), str(scratch)],
-        cwd="/",
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as guard:
+    try:
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _UNTIL_ORPHANED, "sh", str(group), str(scratch)],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LaunchError(_unstartable("/bin/sh", error)) from None
+    with guard:
         try:
             yield
         finally:
@@ -164,17 +175,6 @@ def _unstartable(program: str, error: OSError) -> str:
     if error.errno == errno.ENOEXEC:
         return f"{program}: is no program of this machine: a script begins with a line as #!/bin/sh"
     return f"{program}: cannot be started: {error.strerror}"
-
-
-def _ending(status: int) -> str:
-    if status > 0:
-        return f"ended with exit status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    hint = ", often for want of memory" if -status == signal.SIGKILL else ""
-    return f"was killed by {name}{hint}"
 
 
 def _log(output: Path) -> None:
@@ -227,13 +227,22 @@ def _keep(globs: Sequence[str], folder: Path, target: Path) -> None:
         if not paths:
             print(f"hpckit: keep = {shown(glob)}: the command left no such file", flush=True)
     for path in dict.fromkeys(chain.from_iterable(found.values())):
-        copy = target / path.relative_to(folder)
+        _copy(path, target / path.relative_to(folder))
+    if target.is_dir():
+        with explained(target):
+            sync(target.parent)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    try:
         with explained(copy):
             copy.parent.mkdir(parents=True, exist_ok=True)
         with replacing(copy) as temporary:
             shutil.copyfile(path.resolve(), temporary)
-    if target.is_dir():
-        sync(target.parent)
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENAMETOOLONG:
+            raise CommandFailed(f"keep: {path.name}: the name is too long to be kept") from None
+        raise
 
 
 def _matches(folder: Path, glob: str) -> Iterator[Path]:
@@ -242,7 +251,16 @@ def _matches(folder: Path, glob: str) -> Iterator[Path]:
         for path in sorted(match.rglob("*")) if match.is_dir() else [match]:
             _check_inside(path, folder, glob)
             if path.is_file():
+                _check_readable(path, folder, glob)
                 yield path
+
+
+def _check_readable(path: Path, folder: Path, glob: str) -> None:
+    if not os.access(path, os.R_OK):
+        raise CommandFailed(
+            f"keep = {shown(glob)}: {path.relative_to(folder)} cannot be read: have the command "
+            "give it to its owner"
+        )
 
 
 def _check_inside(path: Path, folder: Path, glob: str) -> None:

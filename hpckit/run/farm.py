@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpckit.run.batch import FarmSpec, run_batch
+from hpckit.errors import HpckitError
+from hpckit.run.batch import FarmSpec, Outcome, run_batch
 from hpckit.run.engines import Engine
 from hpckit.run.sealing import SEAL_SECONDS, Sealer
 from hpckit.run.sizing import BatchSizer
@@ -35,6 +37,11 @@ class Batch:
         return [Batch(part, self.attempt + 1) for part in parts if len(part)]
 
     @property
+    def plain(self) -> Sequence[int]:
+        """The indices as they travel."""
+        return self.indices if isinstance(self.indices, range) else list(self.indices)
+
+    @property
     def is_guilty(self) -> bool:
         """Whether the death of its worker is its own fault: all but first attempts are alone."""
         return self.attempt > 1
@@ -44,7 +51,8 @@ class Batch:
 class FarmDriver:
     """Works off the pending tasks of a farm.
 
-    A batch in flight when a worker died is suspect. Suspects run one at a time, so that a
+    What a worker gives back of a batch unfinished, because its time was up, is pending again. A
+    batch in flight when a worker died is suspect. Suspects run one at a time, so that a
     second death names the guilty one; it is halved until a single task is left, and that task
     alone fails.
 
@@ -53,22 +61,25 @@ class FarmDriver:
     make_engine
         Makes a fresh engine, at the start and after a worker's death.
     pending
-        The indices to do, a lazy sequence: a range, or an array.
+        The indices to do, in lazy sequences: ranges, or arrays.
     total, done, failed
         For the progress that is shown.
+    tried
+        Shape (tasks,): the attempts that earlier sessions made; None stands for zeros.
     """
 
     spec: FarmSpec
     make_engine: Callable[[], Engine]
-    pending: Sequence[int]
+    pending: deque[Sequence[int]]
     sealer: Sealer
     publisher: Publisher
     total: int
     done: int = 0
     failed: int = 0
-    position: int = 0
+    tried: NDArray[np.int32] | None = None
     suspects: deque[Batch] = field(default_factory=deque)
-    flying: dict[Future[Block], Batch] = field(default_factory=dict)
+    flying: dict[Future[Outcome], Batch] = field(default_factory=dict)
+    trouble: HpckitError | None = None
 
     def run(self) -> None:
         """Work off all tasks; whatever ends it, what came back is sealed.
@@ -79,6 +90,8 @@ class FarmDriver:
             From Ctrl-C or SIGTERM, after sealing.
         StoreError
             Results cannot be written.
+        LaunchError
+            No task can be done as things are: its program is not there, say.
         """
         self.engine = self.make_engine()
         self.sizer = BatchSizer(self.engine.workers)
@@ -98,7 +111,7 @@ class FarmDriver:
         """Fill the engine; tell whether anything is in flight."""
         while (batch := self._next()) is not None:
             try:
-                future = self.engine.submit(run_batch, self.spec, batch.indices, batch.attempt)
+                future = self.engine.submit(run_batch, self.spec, batch.plain, batch.attempt)
             except BrokenExecutor:
                 # Nobody has begun it; what is in flight comes back broken.
                 self.suspects.appendleft(batch)
@@ -115,13 +128,14 @@ class FarmDriver:
         """Return a batch if the engine should have one more."""
         if self.suspects:
             return None if self.flying else self.suspects.popleft()
-        left = len(self.pending) - self.position
+        left = sum(map(len, self.pending))
         if not left or len(self.flying) >= AHEAD * self.engine.workers:
             return None
-        stop = self.position + self.sizer.next(left)
-        indices = self.pending[self.position : stop]
-        self.position = stop
-        return Batch(indices)
+        size = self.sizer.next(left)
+        indices = self.pending.popleft()
+        if size < len(indices):
+            self.pending.appendleft(indices[size:])
+        return Batch(indices[:size])
 
     def _collect(self) -> None:
         """Wait for a batch, and take all that have come back."""
@@ -133,21 +147,37 @@ class FarmDriver:
             lost += self._take_results(ready)
             self._recover([*lost, *self.flying.values()])
 
-    def _take_results(self, futures: Iterable[Future[Block]]) -> list[Batch]:
+    def _take_results(self, futures: Iterable[Future[Outcome]]) -> list[Batch]:
         """Take what came back, and return the batches whose worker died."""
         lost = []
         for future in futures:
             batch = self.flying.pop(future)
             try:
-                block = future.result()
+                outcome = future.result()
             except BrokenExecutor:
                 lost.append(batch)
             else:
-                self._take(block)
-                self.sizer.observe(len(block), float(block.details["duration"].values.sum()))
+                self._take_outcome(batch, outcome)
+        if self.trouble is not None:
+            raise self.trouble
         return lost
 
+    def _take_outcome(self, batch: Batch, outcome: Outcome) -> None:
+        """Take what came of a batch; what was not come to is to be done."""
+        self.trouble = self.trouble or outcome.trouble
+        block = outcome.block
+        if block is not None:
+            self._take(block)
+            self.sizer.observe(len(block), float(block.details["duration"].values.sum()))
+        rest = batch.indices[0 if block is None else len(block) :]
+        if rest and batch.is_guilty:
+            self.suspects.appendleft(Batch(rest, batch.attempt))
+        elif rest:
+            self.pending.appendleft(rest)
+
     def _take(self, block: Block) -> None:
+        if self.tried is not None:
+            block.details["attempts"].values[:] += self.tried[block.task]
         failures = int(np.count_nonzero(block.state == TaskState.FAILED))
         self.done += len(block) - failures
         self.failed += failures

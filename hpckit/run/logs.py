@@ -8,9 +8,13 @@ import select
 import sys
 import threading
 from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING
 
 from hpckit.run.context import current
 from hpckit.store.logs import BoundedLog
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 LONGEST_LINE = 1 << 16
 """Bytes or characters after which a line is broken, since it has to be held until its end."""
@@ -19,13 +23,26 @@ LONGEST_LINE = 1 << 16
 class TaskStream(io.TextIOBase):
     """A sys.stdout whose lines go to a log with the index of the task that printed them.
 
-    Lines of threads that run no task go to the stream that was there before.
+    Lines of threads that run no task go to the stream that was there before, and so does what
+    is written to its descriptor.
+
+    Attributes
+    ----------
+    buffer
+        Takes bytes, as that of any sys.stdout.
     """
 
+    encoding = "utf-8"
+
     def __init__(self, log: BoundedLog, fallback: io.TextIOBase) -> None:
+        self.buffer = _Bytes(self)
         self._log = log
         self._fallback = fallback
         self._partial = threading.local()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream that was there before, for subprocesses."""
+        return self._fallback.fileno()
 
     def writable(self) -> bool:
         """Tell that it can be written to."""
@@ -54,6 +71,27 @@ class TaskStream(io.TextIOBase):
         """End a line that stands open, so that the next task begins its own."""
         if getattr(self._partial, "text", ""):
             self.write("\n")
+
+
+class _Bytes(io.BufferedIOBase):
+    """Passes bytes on to a stream of text."""
+
+    def __init__(self, stream: io.TextIOBase) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        raw = bytes(data)
+        self._stream.write(raw.decode(errors="replace"))
+        return len(raw)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 class Descriptors:

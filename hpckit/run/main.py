@@ -7,11 +7,12 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hpckit.errors import HpckitError
+from hpckit.errors import HpckitError, Interrupted, StoreError
 from hpckit.run.logs import capture_descriptors
 from hpckit.run.ranks import NTASKS_VARIABLE, end_mpi, library_version, start_mpi
 from hpckit.run.spmd import Run as RankContext
@@ -22,11 +23,12 @@ from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import State
+from hpckit.store.pieces import FieldError
 from hpckit.store.progress import Publisher, Report, silent
 from hpckit.store.rundir import RunDir
 
 
-def run_rank(open_run: Callable[[], Run], report: Report = silent) -> RunDir:
+def run_rank(open_run: Callable[[], Run], report: Report = silent) -> tuple[RunDir, int]:
     """Run the job function as one rank of those that were launched with it.
 
     Parameters
@@ -38,10 +40,13 @@ def run_rank(open_run: Callable[[], Run], report: Report = silent) -> RunDir:
     -------
     RunDir
         Where the results are. A rank that fails does not return: it ends all ranks.
+    int
+        This rank's number.
     """
     begun = time.monotonic()
     world = start_mpi()
     directory: RunDir | None = None
+    context: RankContext | None = None
     terminal = os.dup(2)
     try:
         run = _shared(open_run, world)
@@ -57,13 +62,17 @@ def run_rank(open_run: Callable[[], Run], report: Report = silent) -> RunDir:
             Publisher(directory.progress, report),
         )
         body: Any = run.job.body
-        body(context, **context.params)
+        returned = body(context, **context.params)
+        if returned is not None and context.rank == 0:
+            print(f"hpckit: {run.job.name} returned a value, which is not kept: use run.save")
         _finish(run, context, begun)
     except BaseException as error:
-        _fail(world, directory, error, terminal)
+        refused = context is None or not context.has_worked
+        _fail(world, directory, _told(error, directory, refused=refused), terminal)
     sys.stdout.flush()
+    rank = int(world.Get_rank())
     end_mpi()
-    return directory
+    return directory, rank
 
 
 def _shared(open_run: Callable[[], Run], world: Any) -> Run:
@@ -89,47 +98,85 @@ def rank_log(directory: RunDir, rank: int) -> BoundedLog:
 
 def _finish(run: Run, context: RankContext, begun: float) -> None:
     """Seal all ranks' fields, then let rank 0 put results.h5 together."""
-    pieces = context.comm.gather(list(context.seal().values()), root=0)
-    if context.rank == 0:
-        from hpckit.store.fields import assemble_fields
+    from hpckit.store.fields import assemble_fields
+    from hpckit.store.parallel import is_parallel, pack_together
 
-        environment = {**run.manifest.environment, "mpi": library_version()}
-        final = manifests.read(run.dir.manifest).updated(
-            state=State.COMPLETED,
-            driver=None,
-            ranks=context.size,
-            finished=manifests.now(),
-            seconds=run.manifest.seconds + time.monotonic() - begun,
-            counts={"done": 1},
-            usage=usage(),
-            environment=environment,
-        )
+    own = list(context.seal().values())
+    pieces = context.comm.gather(own, root=0)
+    left = context.comm.gather(context.left_to_root, root=0)
+    final = manifests.read(run.dir.manifest).ended(
+        State.COMPLETED,
+        None,
+        time.monotonic() - begun,
+        ranks=context.size,
+        counts={"done": 1},
+        usage=usage(),
+        environment={**run.manifest.environment, "mpi": library_version()},
+    )
+    if context.rank == 0:
+        _require_root_saved(left, {piece.name for piece in own})
         every = [piece for rank in pieces for piece in rank]
         assemble_fields(run.dir, every, context.records, context.params, final.to_json())
+    if is_parallel(context.comm):
+        pack_together(run.dir, context.comm, own)
+    if context.rank == 0:
         final.write(run.dir.manifest)
         run.dir.progress.unlink(missing_ok=True)
         shutil.rmtree(run.dir.checkpoint, ignore_errors=True)
     context.comm.Barrier()
 
 
-def _fail(world: Any, directory: RunDir | None, error: BaseException, terminal: int) -> NoReturn:
+def _require_root_saved(left: Sequence[set[str]], saved: set[str]) -> None:
+    for rank, names in enumerate(left):
+        for name in sorted(names - saved):
+            raise FieldError(
+                f"field {name!r}: rank {rank} saved it without an offset, and rank 0, whose array "
+                "would be kept, did not save it: save it on rank 0, or give offset and shape"
+            )
+
+
+def _fail(world: Any, directory: RunDir | None, told: tuple[str, int], terminal: int) -> NoReturn:
     """Say why, and end all ranks: the others may wait for this one for ever."""
-    known = isinstance(error, HpckitError)
-    text = f"hpckit: {error}" if known else _own_traceback(error)
-    code = error.exit_code if isinstance(error, HpckitError) else 1
+    text, code = told
+    own = Failure(world.Get_rank(), text, code)
     left = None
     if directory is not None:
-        Failure(world.Get_rank(), text, code).leave(directory.failure)
-        rank_log(directory, world.Get_rank()).write(f"{text}\n".encode())
+        own.leave(directory.failure)
         left = read_failure(directory.failure)
-    if left is None or NTASKS_VARIABLE not in os.environ:
+        rank_log(directory, own.rank).write(f"{text}\n".encode())
+    if left is None or (left == own and NTASKS_VARIABLE not in os.environ):
         # Nobody shows the failure after all that the ranks print.
         os.write(terminal, f"{text}\n".encode(errors="replace"))
+        if directory is not None:
+            _record_end(directory, own)
     # The pump of this rank's output is a thread, and Abort leaves it no time.
     time.sleep(0.1)
     if world.Get_size() > 1:
         world.Abort(code)
     os._exit(code)
+
+
+def _told(error: BaseException, directory: RunDir | None, *, refused: bool) -> tuple[str, int]:
+    """Return what to say of an error, and the exit code that it means.
+
+    A program that refuses what it was given does so before it works.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        hint = f"; go on with: hpckit resume {directory.path}" if directory else ""
+        return f"hpckit: interrupted{hint}", Interrupted.exit_code
+    if not isinstance(error, HpckitError):
+        return _own_traceback(error), 1
+    return f"hpckit: {error}", error.exit_code if refused else 1
+
+
+def _record_end(directory: RunDir, failure: Failure) -> None:
+    """Write how the run ended, where no other process watches it."""
+    interrupted = failure.exit_code == Interrupted.exit_code
+    state = State.INTERRUPTED if interrupted else State.FAILED
+    reason = failure.text.splitlines()[-1].removeprefix("hpckit: ")
+    with suppress(StoreError):
+        ended = manifests.read(directory.manifest).ended(state, reason, 0.0)
+        ended.write(directory.manifest)
 
 
 def _own_traceback(error: BaseException) -> str:

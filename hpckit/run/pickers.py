@@ -84,7 +84,8 @@ def _match(picker: RegexPicker, path: Path) -> Any:
     try:
         return Param.annotated("result", TYPES[picker.type]).parse(found)
     except SpecError as error:
-        raise NotPickedError(error.problem) from None
+        hint = "" if match.re.groups else "; put what is wanted of the match in parentheses"
+        raise NotPickedError(f"{error.problem}{hint}") from None
 
 
 def _end_of(text: str) -> str:

@@ -20,13 +20,28 @@ LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def launched_ranks() -> int | None:
-    """Return how many ranks the launcher says that it started; None without a launcher."""
-    for variable in (NTASKS_VARIABLE, *LAUNCHER_SIZES):
-        if variable in os.environ:
-            return int(os.environ[variable])
-    # Set in every step that srun starts, and in no batch script.
-    steps = os.environ.get("SLURM_STEP_NUM_TASKS")
-    return int(steps) if steps and "SLURM_PROCID" in os.environ else None
+    """Return how many ranks the launcher says that it started; None without a launcher.
+
+    Raises
+    ------
+    UsageError
+        What it says is no number.
+    """
+    variables = [NTASKS_VARIABLE, *LAUNCHER_SIZES]
+    if "SLURM_PROCID" in os.environ:
+        # Set in every step that srun starts, and in no batch script.
+        variables.append("SLURM_STEP_NUM_TASKS")
+    for variable in variables:
+        if os.environ.get(variable):
+            return _positive(variable)
+    return None
+
+
+def _positive(variable: str, default: str = "") -> int:
+    text = os.environ.get(variable) or default
+    if not text.isdecimal() or int(text) == 0:
+        raise UsageError(f"${variable}={text!r}: must be a whole number above 0")
+    return int(text)
 
 
 def start_mpi() -> Any:
@@ -35,7 +50,7 @@ def start_mpi() -> Any:
     Raises
     ------
     UsageError
-        mpi4py or an MPI library is not installed.
+        mpi4py or an MPI library is not installed, or the environment makes no sense.
     LaunchError
         There are fewer or more ranks than were launched: the launcher and the library are
         not of one kind, and each copy of the program believes itself alone.
@@ -43,13 +58,12 @@ def start_mpi() -> Any:
     import_mpi()
     from mpi4py import MPI
 
-    timeout = float(os.environ.get(START_TIMEOUT, "120"))
+    expected, timeout = launched_ranks(), _positive(START_TIMEOUT, "120")
     faulthandler.dump_traceback_later(timeout, exit=True, file=sys.__stderr__ or sys.stderr)
     if not MPI.Is_initialized():
         MPI.Init_thread()
     faulthandler.cancel_dump_traceback_later()
     world = MPI.COMM_WORLD
-    expected = launched_ranks()
     if expected is not None and expected != world.Get_size():
         raise LaunchError(_singletons(expected, world.Get_size(), library_version()))
     return world

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.errors import HpckitError, Interrupted
+from hpckit.processes import interruptible
+from hpckit.run.attempts import earlier_attempts
 from hpckit.run.batch import FarmSpec
-from hpckit.run.engines import engine_factory, limit_threads
+from hpckit.run.engines import Engine, engine_factory
 from hpckit.run.farm import FarmDriver
 from hpckit.run.sealing import Sealer
 from hpckit.run.usage import usage
-from hpckit.store import manifest as manifests
 from hpckit.store.block import TaskState
 from hpckit.store.create import Run
-from hpckit.store.manifest import Driver, Manifest, State
+from hpckit.store.manifest import Manifest, State
 from hpckit.store.progress import Publisher, Report
 from hpckit.store.results import assemble, task_states
 from hpckit.store.segments import SegmentWriter, set_aside_damaged
+from hpckit.threads import limit_threads
 
 
 def work_farm(
@@ -38,50 +41,34 @@ def work_farm(
         Ctrl-C or SIGTERM; what was done is sealed.
     StoreError
         Results cannot be written; what was sealed before is intact.
+    LaunchError
+        A worker cannot load the job or start its program; what was done is sealed.
     UsageError
         Another process works on the run.
     """
     factory = engine_factory(engine)
     limit_threads(run.job.resources.cpus_per_task)
-    with run.dir.lock():
+    with run.dir.lock(), interruptible():
         begun = time.monotonic()
         run.dir.remove_leftovers()
-        manifest = run.manifest.updated(
-            state=State.RUNNING,
-            reason=None,
-            driver=Driver.this_process(),
-            engine=engine,
-            workers=workers,
-        )
+        manifest = run.manifest.started(engine=engine, workers=workers)
         manifest.write(run.dir.manifest)
-        for path in set_aside_damaged(run.dir.segments):
-            print(f"hpckit: {path} is damaged: its tasks are done again", file=sys.stderr)
-        states = task_states(run.dir, len(run.sweep))
-        pending = _pending(states, again)
-        driver = FarmDriver(
-            spec=_spec(run),
-            make_engine=lambda: factory(workers, run.dir.path),
-            pending=pending,
-            sealer=Sealer(SegmentWriter(run.dir.segments)),
-            publisher=Publisher(run.dir.progress, report, before=len(states) - len(pending)),
-            total=len(run.sweep),
-            done=int((states == TaskState.DONE).sum()),
-        )
         try:
-            if len(pending):
+            driver = _driver(run, lambda: factory(workers, run.dir.path), report, again)
+            if driver.pending[0]:
                 driver.run()
             return _finish(run, manifest, begun)
         except KeyboardInterrupt:
             _end(run, manifest, begun, State.INTERRUPTED, "interrupted")
-            raise Interrupted(_resume_hint(run)) from None
-        except HpckitError as error:
+            raise Interrupted(_hint(run, again)) from None
+        except Exception as error:
             with suppress(HpckitError):
                 _end(run, manifest, begun, State.FAILED, str(error))
             raise
 
 
 class Scattered(Sequence[int]):
-    """Indices with gaps, 8 bytes each; slices are plain lists."""
+    """Indices with gaps, 8 bytes each; a slice is a view."""
 
     def __init__(self, indices: NDArray[np.int64]) -> None:
         self.indices = indices
@@ -89,8 +76,33 @@ class Scattered(Sequence[int]):
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices.tolist())
+
     def __getitem__(self, key: Any) -> Any:
-        return self.indices[key].tolist()
+        found = self.indices[key]
+        return Scattered(found) if isinstance(key, slice) else int(found)
+
+
+def _driver(
+    run: Run, make_engine: Callable[[], Engine], report: Report, again: frozenset[TaskState]
+) -> FarmDriver:
+    for path in set_aside_damaged(run.dir.segments):
+        print(f"hpckit: {path} is damaged: its tasks are done again", file=sys.stderr)
+    states = task_states(run.dir, len(run.sweep))
+    pending = _pending(states, again)
+    before, done = len(states) - len(pending), int((states == TaskState.DONE).sum())
+    return FarmDriver(
+        spec=_spec(run),
+        make_engine=make_engine,
+        pending=deque([pending]),
+        sealer=Sealer(SegmentWriter(run.dir.segments)),
+        publisher=Publisher(run.dir.progress, report, before),
+        total=len(states),
+        done=done,
+        failed=before - done,
+        tried=earlier_attempts(run.dir, len(states)) if TaskState.FAILED in again else None,
+    )
 
 
 def _spec(run: Run) -> FarmSpec:
@@ -114,12 +126,10 @@ def _finish(run: Run, manifest: Manifest, begun: float) -> Manifest:
     states = task_states(run.dir, len(run.sweep))
     counts = {s.name.lower(): int((states == s).sum()) for s in TaskState}
     failed = counts["failed"]
-    final = manifest.updated(
-        state=State.FAILED if failed else State.COMPLETED,
-        reason=f"{failed} of {len(states)} tasks failed" if failed else None,
-        driver=None,
-        finished=manifests.now(),
-        seconds=manifest.seconds + time.monotonic() - begun,
+    final = manifest.ended(
+        State.FAILED if failed else State.COMPLETED,
+        f"{failed} of {len(states)} tasks failed" if failed else None,
+        time.monotonic() - begun,
         counts=counts,
         usage=usage(),
     )
@@ -130,20 +140,14 @@ def _finish(run: Run, manifest: Manifest, begun: float) -> Manifest:
 
 
 def _end(run: Run, manifest: Manifest, begun: float, state: State, reason: str) -> None:
-    manifest.updated(
-        state=state,
-        reason=reason,
-        driver=None,
-        finished=manifests.now(),
-        seconds=manifest.seconds + time.monotonic() - begun,
-        usage=usage(),
-    ).write(run.dir.manifest)
+    ended = manifest.ended(state, reason, time.monotonic() - begun, usage=usage())
+    ended.write(run.dir.manifest)
 
 
-def _resume_hint(run: Run) -> str:
+def _hint(run: Run, again: frozenset[TaskState]) -> str:
     states = task_states(run.dir, len(run.sweep))
     done = int((states != TaskState.MISSING).sum())
     return (
         f"interrupted: {done} of {len(states)} tasks are sealed in {run.dir.path}\n"
-        f"go on with: hpckit resume {run.dir.path}"
+        f"go on with: hpckit {'retry' if TaskState.FAILED in again else 'resume'} {run.dir.path}"
     )

@@ -30,6 +30,10 @@ class Run:
         The values of all parameters.
     records
         Scalars by name and step, as far as they were recorded.
+    has_worked
+        Whether the program has saved, recorded or checkpointed anything in this session.
+    left_to_root
+        The fields that this rank saved whole, so that rank 0's are the ones to keep.
     """
 
     def __init__(
@@ -45,6 +49,8 @@ class Run:
         self.size: int = comm.Get_size()
         self.params = params
         self.records: dict[str, dict[int, float]] = {}
+        self.has_worked = False
+        self.left_to_root: set[str] = set()
         self._directory = directory
         self._seed = seed
         self._publisher = publisher
@@ -82,7 +88,7 @@ class Run:
 
         Raises
         ------
-        hpckit.store.fields.FieldError
+        hpckit.store.pieces.FieldError
             The block does not lie inside the whole, or its type cannot be stored.
         StoreError
             The disk is full, say.
@@ -91,11 +97,14 @@ class Run:
 
         from hpckit.store.fields import Piece
 
+        self.has_worked = True
         block = np.asarray(array)
         named = {"units": units, "long_name": long_name}
         attributes = {key: text for key, text in named.items() if text is not None}
         piece = Piece.of(name, block, offset, shape, dims, attributes, self.rank)
-        if offset is not None or self.rank == 0:
+        if offset is None and self.rank != 0:
+            self.left_to_root.add(name)
+        else:
             self._rank_file().save(piece, block)
 
     def record(self, name: str, value: float, step: int | None = None) -> None:
@@ -106,8 +115,9 @@ class Run:
         step
             The default is one more than the last one of that name.
         """
+        self.has_worked = True
         series = self.records.setdefault(name, {})
-        series[max(series, default=-1) + 1 if step is None else int(step)] = float(value)
+        series[next(reversed(series), -1) + 1 if step is None else int(step)] = float(value)
 
     def checkpoint(self, *, step: int, **values: Any) -> None:
         """Write what the program needs to go on from here; collective, and safe on return.
@@ -117,10 +127,18 @@ class Run:
         step
             A count that grows.
         values
-            Arrays and scalars of this rank.
+            Arrays and scalars of this rank: numbers, bools or text.
+
+        Raises
+        ------
+        TypeError
+            A value is of another type.
+        StoreError
+            On all ranks, if one cannot write; the checkpoint before stays in force.
         """
         from hpckit.run.checkpoint import Checkpoints
 
+        self.has_worked = True
         state = {
             "rng": self.rng.bit_generator.state,
             "records": {n: list(s.items()) for n, s in self.records.items()},

@@ -115,11 +115,13 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-_EMPTY = "has an empty value; write '\"\"' for empty text"
+_EMPTY = "has an empty value between its commas; write '\"\"' for empty text"
 
 
 def _parsed(param: Param, text: str, quoted_item: bool) -> Any:
     call = None if quoted_item else _CALL_START.match(text)
+    if param.type in (int, float) and text.startswith(("[", "(")):
+        raise _problem(param.name, text, "is in brackets; write a list as a,b,c")
     if call and param.type is str and call[1] in FORMS:
         raise _problem(param.name, text, "is for numbers; put it in quotes to mean the text")
     if call and param.type in (int, float):
@@ -147,8 +149,11 @@ class _Series:
     def integers(self) -> list[int]:
         for argument in self.arguments:
             if not _INTEGER.fullmatch(argument):
-                hint = ", or linspace for fractions" if self.param.type is float else ""
-                raise self.problem(f"takes whole numbers, not {shown(argument)}{hint}")
+                what = f"takes whole numbers, not {shown(argument)}"
+                if self.param.type is float:
+                    form = FORMS["linspace"]
+                    raise _problem(self.param.name, self.text, f"{what}; {form} makes fractions")
+                raise self.problem(what)
         return list(map(int, self.arguments))
 
     def line(self) -> Linspace:

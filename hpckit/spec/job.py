@@ -9,18 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints, overload
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field
 
 from hpckit.errors import SpecError, UsageError
+from hpckit.spec.attributes import Attrs, checked_attrs
 from hpckit.spec.command import Command
 from hpckit.spec.messages import listed, shown, unknown
 from hpckit.spec.params import Param, beside
@@ -28,7 +20,6 @@ from hpckit.spec.resources import Resources
 
 Body: TypeAlias = Callable[..., Any]
 Kind: TypeAlias = Literal["farm", "spmd"]
-Attrs: TypeAlias = dict[str, dict[str, StrictStr | StrictInt | StrictFloat]]
 
 CONTEXT: dict[str, str] = {"farm": "task", "spmd": "run"}
 OPTIONS = ("name", "seed", "attrs", *Resources.model_fields)
@@ -113,8 +104,8 @@ def farm(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
     function
         Takes annotated parameters, and before them ``task`` if it wants the context.
     **options
-        Fields of `Resources`; ``seed``, an integer; ``attrs``, attributes by the name of a
-        parameter or a result; ``name``, where it is not to be the function's.
+        Fields of `Resources`, with one task at most; ``seed``, an integer; ``attrs``, attributes
+        by the name of a parameter or a result; ``name``, where it is not to be the function's.
 
     Raises
     ------
@@ -136,7 +127,8 @@ def spmd(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
     function
         Takes ``run``, the context, and annotated parameters after it.
     **options
-        As for `farm`.
+        As for `farm`, of any number of tasks, and without ``attrs``: the units of a field are
+        given where it is saved.
 
     Raises
     ------
@@ -147,20 +139,28 @@ def spmd(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
 
 
 def checked_options(
-    options: Mapping[str, Any], *, owner: str
+    options: Mapping[str, Any], kind: Kind
 ) -> tuple[Resources, int, Attrs, str | None]:
     """Validate the options of a decorator: the resources, the seed, the attrs and the name.
 
     Raises
     ------
     SpecError
-        For an unknown option or a value that is not allowed.
+        For an unknown option, a value that is not allowed, or one that a job of this kind
+        cannot honour.
     """
     for option in options:
         if option not in OPTIONS:
-            raise unknown("option", option, OPTIONS, owner=owner)
+            raise unknown("option", option, OPTIONS, owner=f"@{kind}")
     chosen = {k: v for k, v in options.items() if k in Resources.model_fields}
-    resources = Resources.from_options(chosen, owner=owner)
+    resources = Resources.from_options(chosen, owner=f"@{kind}")
+    if kind == "farm":
+        resources.require_one_task()
+    elif "attrs" in options:
+        raise SpecError(
+            "is for farms; an spmd job says it where it saves: run.save(..., units=, long_name=)",
+            key="attrs",
+        )
     seed, name = options.get("seed", 0), options.get("name")
     return resources, checked_seed(seed), checked_attrs(options.get("attrs", {})), name
 
@@ -176,25 +176,6 @@ def checked_seed(seed: Any) -> int:
     if type(seed) is not int or seed < 0:
         raise SpecError(f"{shown(seed)} is not allowed; a whole number of at least 0", key="seed")
     return seed
-
-
-def checked_attrs(attrs: Any) -> Attrs:
-    """Accept a table of attributes by name.
-
-    Raises
-    ------
-    SpecError
-        If an attribute is neither text nor a number.
-    """
-    try:
-        return _ATTRS.validate_python(attrs)
-    except ValidationError as error:
-        key = ".".join(["attrs", *map(str, error.errors()[0]["loc"][:2])])
-        raise SpecError(
-            f"{shown(error.errors()[0]['input'])} is not allowed; attrs are written"
-            " {name: {'units': 'K', 'long_name': '...'}}, of text and numbers",
-            key=key,
-        ) from None
 
 
 def checked_name(name: Any) -> str:
@@ -214,13 +195,10 @@ def checked_name(name: Any) -> str:
     )
 
 
-_ATTRS: TypeAdapter[Attrs] = TypeAdapter(Attrs)
-
-
 def _decorate(
     kind: Kind, function: Body | None, options: Mapping[str, Any]
 ) -> Job | Callable[[Body], Job]:
-    resources, seed, attrs, name = checked_options(options, owner=f"@{kind}")
+    resources, seed, attrs, name = checked_options(options, kind)
 
     def decorate(function: Body) -> Job:
         _check_function(kind, function)
@@ -279,6 +257,10 @@ def _param(function: Body, parameter: inspect.Parameter) -> Param:
         )
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise SpecError("is given by name, so it must not stand before a '/'", key=name)
+    if parameter.annotation is parameter.empty and name in CONTEXT.values():
+        raise SpecError(
+            f"is hpckit's own if it comes first; put {name} before the others", key=name
+        )
     if parameter.annotation is parameter.empty:
         raise SpecError(
             f"has no annotation; write {name}: float, or int, bool, str, complex, Path", key=name

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hpckit.errors import SpecError
 from hpckit.spec.messages import listed, shown
+from hpckit.spec.names import PARAMETERS, is_text
 
 ParamType: TypeAlias = type
 
@@ -22,7 +23,6 @@ TYPES: dict[str, ParamType] = {
     "complex": complex,
     "path": Path,
 }
-RESERVED = ("repeat", "task", "run", "task_state", "tasks", "hpckit")
 
 _ALLOWED: dict[ParamType, str] = {
     int: "a whole number of 64 bits, such as 32",
@@ -78,9 +78,9 @@ class Param(BaseModel):
         SpecError
             For a reserved name, or a type that is not supported.
         """
-        if name in RESERVED:
+        if name in PARAMETERS:
             raise SpecError(
-                f"the name is reserved, as {listed(RESERVED)} are; choose another",
+                f"the name is reserved, as {listed(PARAMETERS)} are; choose another",
                 key=name,
             )
         choices = get_args(annotation) if get_origin(annotation) is Literal else ()
@@ -191,7 +191,7 @@ class Param(BaseModel):
     def _within(self, value: Any) -> Any:
         if self.type is int and not -(2**63) <= value < 2**63:
             raise self._refused(value)
-        if self.type in (str, Path) and not _is_text(str(value)):
+        if self.type in (str, Path) and not is_text(str(value)):
             raise self._refused(value)
         return value
 
@@ -255,10 +255,3 @@ def _written(value: Any) -> str:
 
 def _finite_int(value: Any) -> bool:
     return isinstance(value, float) or abs(value) < 2**1023
-
-
-def _is_text(text: str) -> bool:
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hpckit.errors import SpecError
 from hpckit.spec.messages import refused
 from hpckit.units import Memory, Walltime
 
@@ -68,6 +69,21 @@ class Resources(BaseModel):
         """
         present = {name: getattr(self, name) for name in self.model_fields_set}
         return self.from_options(present | changes, owner="a job's resources")
+
+    def require_one_task(self) -> None:
+        """See that they are those of a farm, each task of which is one process.
+
+        Raises
+        ------
+        SpecError
+            They are for several processes.
+        """
+        if self.ntasks != 1:
+            raise SpecError(
+                f"{self.ntasks} is not allowed; a task of a farm is one process, so leave out"
+                " ntasks and nodes: hpckit run --workers N does N tasks at once",
+                key="ntasks",
+            )
 
     @model_validator(mode="before")
     @classmethod

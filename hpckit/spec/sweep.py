@@ -155,7 +155,9 @@ def _split(args: Iterable[str]) -> dict[str, str]:
         name, equals, text = arg.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise SpecError(f"{shown(arg)} is no parameter; write name=value, as in T=1.5,2.0")
+            raise SpecError(
+                f"{shown(arg)} is no parameter; write name=value without spaces, as in T=1.5,2.0"
+            )
         if name in given:
             raise SpecError("is given twice; write its values as one list, a,b,c", key=name)
         given[name] = text

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from hpckit.errors import SpecError
+from hpckit.spec.attributes import Attrs, checked_attrs
 from hpckit.spec.command import (
     BUILT_IN,
     Command,
@@ -23,9 +24,10 @@ from hpckit.spec.command import (
     placeholders,
 )
 from hpckit.spec.interpreters import check_no_code
-from hpckit.spec.job import Attrs, Job, checked_attrs, checked_name, checked_seed
+from hpckit.spec.job import Job, checked_name, checked_seed
 from hpckit.spec.messages import listed, refused, shown, suggestion, unknown
-from hpckit.spec.params import RESERVED, TYPES, Param, beside
+from hpckit.spec.names import PARAMETERS
+from hpckit.spec.params import TYPES, Param, beside
 from hpckit.spec.resources import Resources
 
 KEYS = ("command", "name", "doc", "seed", "keep", "resources", "params", "results", "attrs")
@@ -100,13 +102,12 @@ def _job(table: dict[str, Any], source: Path) -> Job:
 
 
 def _resources(options: Mapping[str, Any]) -> Resources:
-    resources = _under("resources", lambda: Resources.from_options(options))
-    if resources.ntasks != 1:
-        raise SpecError(
-            f"{resources.ntasks} is not allowed; a command is a farm and takes ntasks = 1",
-            key="resources.ntasks",
-        )
-    return resources
+    def make() -> Resources:
+        resources = Resources.from_options(options)
+        resources.require_one_task()
+        return resources
+
+    return _under("resources", make)
 
 
 def _attrs(table: Mapping[str, Any], names: Sequence[str]) -> Attrs:
@@ -201,10 +202,10 @@ def _kind(name: str, fields: Mapping[str, Any]) -> type:
 
 def _picker(name: str, fields: Any, params: Iterable[str]) -> Picker:
     key = f"results.{name}"
-    if not name.isidentifier() or not name.isascii() or name in RESERVED or name in params:
+    if not name.isidentifier() or not name.isascii() or name in PARAMETERS or name in params:
         raise SpecError(
             "a result's name is letters, digits and '_', and neither a parameter's nor one of "
-            + listed(RESERVED),
+            + listed(PARAMETERS),
             key=key,
         )
     chosen = [kind for kind in PICKERS if isinstance(fields, dict) and kind in fields]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -24,6 +23,7 @@ from hpckit.store.layout import (
     row_bytes,
     set_attributes,
 )
+from hpckit.store.reading import reading
 
 DETAILS = "tasks"
 PRESENT = "hpckit/present"
@@ -142,9 +142,28 @@ class BlockFile:
         KeyError
             It holds no block.
         """
-        for name in ("task", "task_state", DETAILS):
-            file[name]
+        if not is_farm(file):
+            raise KeyError("it holds no tasks of a farm")
         self.file = file
+
+    @classmethod
+    def checked(cls, file: h5py.File) -> Self:
+        """Take an open file that may be damaged; looks at the task and state of each row.
+
+        Raises
+        ------
+        KeyError
+            It holds no block.
+        ValueError
+            Its tasks do not ascend, or have other states than `TaskState` has.
+        """
+        source = cls(file)
+        task, state = source.task, source.state
+        if task.dtype != np.int64 or task.ndim != 1 or (task[1:] <= task[:-1]).any():
+            raise ValueError("its tasks do not ascend")
+        if state.shape != task.shape or (state > max(TaskState)).any() or (state < 0).any():
+            raise ValueError("its tasks are in no known state")
+        return source
 
     @cached_property
     def task(self) -> NDArray[np.int64]:
@@ -242,9 +261,12 @@ def block_image(block: Block) -> memoryview:
         return memoryview(file.id.get_file_image())
 
 
-def open_block_file(path: Path) -> h5py.File:
-    """Open a segment or results file for reading."""
-    return h5py.File(path, "r", libver=LIBVER)
+open_block_file = reading
+
+
+def is_farm(file: h5py.File) -> bool:
+    """Tell a farm's file from an spmd run's, in which whatever is saved is a dataset."""
+    return isinstance(file.get(DETAILS), h5py.Group)
 
 
 def _flags(kind: type[TaskState]) -> dict[str, Any]:

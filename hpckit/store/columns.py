@@ -8,7 +8,8 @@ returned no such field.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,24 @@ class Field:
     shape: tuple[int, ...] | None
     rank: int
     """How many axes the row with the most axes has."""
+    large: bool = False
+    """Whether it holds integers that may be others in double precision."""
 
     def joined(self, other: Field) -> Field:
-        """Return the field that holds the rows of both; the order does not matter."""
+        """Return the field that holds the rows of both; the order does not matter.
+
+        Large integers and what only double precision holds become text, which keeps both.
+        """
         same = self.shape is not None and self.shape == other.shape
+        dtype = joined_dtype(self.dtype, other.dtype)
+        large = self.large or other.large
+        if large and dtype.kind in "fc":
+            dtype = TEXT
         return Field(
-            joined_dtype(self.dtype, other.dtype),
+            dtype,
             self.shape if same else None,
             max(self.rank, other.rank),
+            large and dtype != TEXT,
         )
 
 
@@ -85,8 +96,9 @@ class Column:
         """Describe the column."""
         if self.shapes is None:
             shape = self.values.shape[1:]
-            return Field(self.values.dtype, shape, len(shape))
-        return Field(self.values.dtype, None, self.shapes.shape[1])
+            large = _is_large(self.values, self.present)
+            return Field(self.values.dtype, shape, len(shape), large)
+        return Field(self.values.dtype, None, self.shapes.shape[1], _is_large(self.values))
 
     def rows(self) -> list[NDArray[Any] | None]:
         """Return each row as an array of its own shape, None where it is absent."""
@@ -120,7 +132,7 @@ def row_sizes(shapes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def joined_dtype(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type that holds values of both; text where one is text.
+    """Return the type that holds values of both, but for large integers; text where one is text.
 
     It is NumPy's promotion, but for integers among floats, which are always held in double
     precision: NumPy's int16 + float32 is float32, yet (int16 + uint16) + float32 is float64,
@@ -151,7 +163,7 @@ def from_values(values: Sequence[Any]) -> Column | None:
             return Column(text_array(values), np.ones(len(values), bool))
     rows = [None if value is None else _row(value) for value in values]
     there = [row for row in rows if row is not None]
-    field = _joined_field(Field(row.dtype, row.shape, row.ndim) for row in there)
+    field = _joined_field(there)
     present = np.array([row is not None for row in rows], bool)
     return None if field is None else _stacked(rows, present, field)
 
@@ -223,11 +235,22 @@ def _row(value: Any) -> NDArray[Any]:
     return text_array([value])[0:1].reshape(()) if isinstance(value, str) else np.asarray(value)
 
 
-def _joined_field(fields: Iterable[Field]) -> Field | None:
-    joined = None
-    for field in fields:
-        joined = field if joined is None else joined.joined(field)
+def _joined_field(rows: Sequence[NDArray[Any]]) -> Field | None:
+    if not rows:
+        return None
+    joined = reduce(Field.joined, (Field(row.dtype, row.shape, row.ndim) for row in rows))
+    # Looked for only where it matters, and not in each row of a farm.
+    if joined.dtype.kind in "fc" and any(map(_is_large, rows)):
+        return replace(joined, dtype=TEXT)
     return joined
+
+
+def _is_large(values: NDArray[Any], present: NDArray[np.bool_] | None = None) -> bool:
+    """Tell whether integers from `LARGEST_EXACT` on are among the values of the present rows."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8:
+        return False
+    known = values if present is None or present.all() else values[present]
+    return bool(known.size and (known.max() >= LARGEST_EXACT or known.min() <= -LARGEST_EXACT))
 
 
 def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -238,17 +261,18 @@ def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return values.astype(dtype, copy=False)
 
 
-def _number_text(number: complex) -> str:
+def _number_text(number: Any) -> str:
     """Write a number as it would be written after any promotion: True, 1 and 1.0 are ``1``.
 
     Which numbers were promoted before they met a text depends on how tasks were batched.
     """
     if isinstance(number, complex):
-        if number.imag:
+        if repr(number.imag) != "0.0":
             return repr(number)
         number = number.real
-    if isinstance(number, float) and not (number.is_integer() and abs(number) < LARGEST_EXACT):
-        return repr(number)
+    if isinstance(number, float):
+        exact = number.is_integer() and abs(number) < LARGEST_EXACT
+        return f"{number:.0f}" if exact else repr(number)
     return str(int(number))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 
 from hpckit.errors import StoreError
 from hpckit.store.block import Block, TaskState
-from hpckit.store.blockfile import BlockFile, Schema, open_block_file
+from hpckit.store.blockfile import BlockFile, Schema
 from hpckit.store.columns import Column, Field, masked, scattered
+from hpckit.store.reading import reading
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,16 @@ class Source:
         StoreError
             It does not read back.
         """
-        with _reading(path) as file:
+        with reading(path) as file:
+            source = BlockFile.checked(file)
             return cls(
                 path,
-                file.task,
-                file.state,
-                file.field_types,
-                file.detail_types,
-                file.incomplete,
-                file.row_bytes,
+                source.task,
+                source.state,
+                source.field_types,
+                source.detail_types,
+                source.incomplete,
+                source.row_bytes,
             )
 
 
@@ -106,10 +107,11 @@ class Coverage:
             low, high = np.searchsorted(source.task, (start, stop)).tolist()
             positions = source.task[low:high] - start
             mine = owner[positions] == number
-            with _reading(source.path) as file:
+            with reading(source.path) as file:
+                held = BlockFile(file)
                 for parts, columns in (
-                    (fields, file.fields(low, high)),
-                    (details, file.details(low, high)),
+                    (fields, held.fields(low, high)),
+                    (details, held.details(low, high)),
                 ):
                     parts.append((positions, {n: masked(c, mine) for n, c in columns.items()}))
         count = stop - start
@@ -146,21 +148,6 @@ def cover(paths: Sequence[Path], count: int) -> Coverage:
         coverage.state[source.task[better]] = offered[better]
         coverage.sources.append(source)
     return coverage
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[BlockFile]:
-    try:
-        with open_block_file(path) as file:
-            yield BlockFile(file)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise StoreError(
-            f"{path}: does not read back ({_one_line(error)}): move it away and resume the run"
-        ) from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _scattered(

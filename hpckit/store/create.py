@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hpckit.errors import UsageError
 from hpckit.spec.job import Job
 from hpckit.spec.load import LoadedJob, load_file
 from hpckit.spec.params import beside
-from hpckit.spec.resources import Resources
 from hpckit.spec.sweep import Sweep
 from hpckit.store import manifest as manifests
 from hpckit.store import provenance, rundir
-from hpckit.store.atomic import explained
+from hpckit.store.atomic import write_bytes
 from hpckit.store.manifest import Driver, JobRecord, Manifest
 from hpckit.store.rundir import RunDir
 
@@ -38,8 +39,6 @@ def create(
     root: Path,
     argv: list[str],
     seed: int | None = None,
-    resources: Resources | None = None,
-    parent: str | None = None,
 ) -> Run:
     """Make the run directory of a job and write its manifest.
 
@@ -49,10 +48,8 @@ def create(
         The folder of runs.
     argv
         The command line, for the manifest.
-    seed, resources
+    seed
         In place of the job's own.
-    parent
-        The id of the run that this one repeats.
 
     Raises
     ------
@@ -61,20 +58,43 @@ def create(
     StoreError
         It cannot be written to.
     """
-    job = loaded.job
-    directory = rundir.create(root, job.name)
+    return _made(root, loaded, sweep, _record(loaded, sweep, seed), argv, None)
+
+
+def repeat(first: Run, argv: list[str]) -> Run:
+    """Make the run directory of a run's repetition: the same copies, seed and resources.
+
+    Raises
+    ------
+    UsageError, StoreError
+        As `create`.
+    """
+    loaded = _loaded(first.dir, first.manifest)
+    before = first.manifest.job
+    record = _record(loaded, first.sweep, before.seed)
+    record = record.model_copy(update={"resources": before.resources})
+    return _made(first.dir.path.parent, loaded, first.sweep, record, argv, first.manifest.id)
+
+
+def _made(
+    root: Path,
+    loaded: LoadedJob,
+    sweep: Sweep,
+    record: JobRecord,
+    argv: list[str],
+    parent: str | None,
+) -> Run:
+    directory = rundir.create(root, loaded.job.name)
     try:
-        suffix = loaded.source.suffix
-        with explained(directory.path):
-            directory.job(suffix).write_bytes(loaded.text.encode())
-            if sweep.table is not None:
-                _copy_table(job, sweep.table, directory.table)
+        write_bytes(directory.job(loaded.source.suffix), loaded.text.encode())
+        if sweep.table is not None:
+            write_bytes(directory.table, _table_copy(loaded.job, sweep.table))
         manifest = Manifest(
             id=directory.id,
             parent=parent,
             argv=argv,
             directory=str(Path.cwd()),
-            job=_record(loaded, sweep, seed, resources),
+            job=record,
             driver=Driver.this_process(),
             created=manifests.now(),
             environment=provenance.environment(loaded.source),
@@ -83,7 +103,7 @@ def create(
     except BaseException:
         shutil.rmtree(directory.path, ignore_errors=True)
         raise
-    return Run(directory, manifest, job, sweep)
+    return Run(directory, manifest, loaded.job, sweep)
 
 
 def reopen(directory: RunDir) -> Run:
@@ -97,10 +117,54 @@ def reopen(directory: RunDir) -> Run:
         The manifest does not read.
     """
     manifest = manifests.read(directory.manifest)
+    job = _loaded(directory, manifest).job
+    return Run(directory, manifest, job, stored_sweep(job, directory, manifest))
+
+
+def _loaded(directory: RunDir, manifest: Manifest) -> LoadedJob:
     source = Path(manifest.job.source)
-    loaded = load_file(directory.job(source.suffix), source)
-    sweep = stored_sweep(loaded.job, directory, manifest)
-    return Run(directory, manifest, loaded.job, sweep)
+    return load_file(directory.job(source.suffix), source)
+
+
+def changed_since(run: Run) -> list[str]:
+    """Return which files of a run are not what they were when it was made, a sentence each.
+
+    They are the copy of the job file, what it imports from its folder, and the input files.
+    """
+    record = run.manifest.job
+    copy = run.dir.job(Path(record.source).suffix)
+    changes = []
+    if hashlib.sha256(copy.read_bytes()).hexdigest() != record.sha256:
+        changes.append(f"{copy}, the run's copy of the job, was changed")
+    folder = Path(record.source).parent
+    for name, sha256 in provenance.sibling_modules(Path(record.source)).items():
+        if record.modules.get(name, sha256) != sha256:
+            changes.append(f"{folder / name}, which the job imports, was changed")
+    for name, before in record.inputs.items():
+        path = Path(name)
+        if not path.exists():
+            changes.append(f"{path}, an input, is gone")
+        elif provenance.file_fingerprint(path) != before:
+            changes.append(f"{path}, an input, was changed")
+    return changes
+
+
+def take_up(run: Run) -> Run:
+    """Return a run as of its next session, which must stand on the same files as those before.
+
+    Raises
+    ------
+    UsageError
+        One of them was changed.
+    """
+    changes = changed_since(run)
+    if changes:
+        raise UsageError(
+            f"{run.dir.id}: {'; '.join(changes)} since the run began, and its results would be "
+            "of two kinds: bring it back, or start a new run"
+        )
+    sessions = run.manifest.sessions + 1
+    return replace(run, manifest=run.manifest.updated(sessions=sessions))
 
 
 def stored_sweep(job: Job, directory: RunDir, manifest: Manifest) -> Sweep:
@@ -110,17 +174,16 @@ def stored_sweep(job: Job, directory: RunDir, manifest: Manifest) -> Sweep:
     return Sweep.from_args(job, arguments, table)
 
 
-def _record(
-    loaded: LoadedJob, sweep: Sweep, seed: int | None, resources: Resources | None
-) -> JobRecord:
+def _record(loaded: LoadedJob, sweep: Sweep, seed: int | None) -> JobRecord:
     job = loaded.job
     return JobRecord(
         name=job.name,
         kind=job.kind,
         source=str(loaded.source),
         sha256=loaded.sha256,
+        modules=provenance.sibling_modules(loaded.source),
         seed=job.seed if seed is None else seed,
-        resources=resources or job.resources,
+        resources=job.resources,
         assignments=dict(sweep.assignments),
         table=None if sweep.table is None else str(sweep.table),
         table_sha256=None
@@ -142,16 +205,16 @@ def _inputs(job: Job, sweep: Sweep) -> dict[str, dict[str, Any]]:
     return {str(path): provenance.file_fingerprint(path) for path in dict.fromkeys(paths)}
 
 
-def _copy_table(job: Job, table: Path, copy: Path) -> None:
-    """Copy a table; relative paths in it start at its own folder, so they become absolute."""
+def _table_copy(job: Job, table: Path) -> bytes:
+    """Return a table whose relative paths, which start at its own folder, are absolute."""
     if not any(param.type is Path for param in job.params):
-        shutil.copyfile(table, copy)
-        return
+        return table.read_bytes()
     with table.open(encoding="utf-8-sig", newline="") as source:
         names, *rows = list(csv.reader(source))
     columns = [i for i, name in enumerate(names) if job.param(name.strip()).type is Path]
     for row in rows:
         for column in columns if row else ():
             row[column] = str(beside(table.parent, row[column].strip()))
-    with copy.open("w", encoding="utf-8", newline="") as target:
-        csv.writer(target).writerows([names, *rows])
+    target = io.StringIO(newline="")
+    csv.writer(target).writerows([names, *rows])
+    return target.getvalue().encode()

@@ -7,6 +7,7 @@ lie in the file do not.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpckit.errors import StoreError
-from hpckit.store.blockfile import PARAMETER_ATTRIBUTE, BlockFile, open_block_file
+from hpckit.store.blockfile import PARAMETER_ATTRIBUTE, BlockFile, is_farm
 from hpckit.store.columns import TEXT, Column, fill_value
 from hpckit.store.fields import require_sources
 from hpckit.store.layout import (
@@ -26,15 +26,27 @@ from hpckit.store.layout import (
     regions,
     row_bytes,
 )
+from hpckit.store.reading import reading
 
 WINDOW_BYTES = 32 << 20
 """About how much is hashed at a time."""
 
 
 def digest(path: Path) -> str:
-    """Return the sha256, in hex, of the results in a results.h5."""
+    """Return the sha256, in hex, of the results in a results.h5.
+
+    Raises
+    ------
+    StoreError
+        As `variable_digests`.
+    """
+    return combined(variable_digests(path))
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """Return the sha256, in hex, of what `variable_digests` gave."""
     total = hashlib.sha256()
-    for name, value in sorted(variable_digests(path).items()):
+    for name, value in sorted(digests.items()):
         total.update(f"{name}={value}\n".encode())
     return total.hexdigest()
 
@@ -47,16 +59,13 @@ def variable_digests(path: Path) -> dict[str, str]:
     StoreError
         The file does not read back, or a file that it points at is missing.
     """
-    try:
-        require_sources(path)
-        with open_block_file(path) as file:
-            return _farm_digests(file) if "task_state" in file else _field_digests(file)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise StoreError(f"{path}: does not read back: {error}") from None
+    require_sources(path)
+    with reading(path) as file:
+        return _farm_digests(file) if is_farm(file) else _field_digests(file)
 
 
 def _farm_digests(file: h5py.File) -> dict[str, str]:
-    source = BlockFile(file)
+    source = BlockFile.checked(file)
     names = [name for name, item in file.items() if is_column(item)]
     return {name: _column_digest(source, name) for name in names}
 

@@ -165,9 +165,20 @@ def _copy(file: h5py.File, run: RunDir, pieces: Sequence[Piece]) -> None:
     first = pieces[0]
     target = file.create_dataset(first.name, first.shape, _stored(first))
     for piece in pieces:
-        with _rank_source(run, piece) as block:
-            for region in regions(block.shape, block.dtype.itemsize, WINDOW_BYTES):
-                target[_shifted(region, piece.offset)] = block[region]
+        copy_piece(run, piece, target)
+
+
+def copy_piece(run: RunDir, piece: Piece, target: h5py.Dataset) -> None:
+    """Copy a block from its rank's file to where it belongs in the whole field.
+
+    Raises
+    ------
+    StoreError
+        The rank's file does not read back.
+    """
+    with _rank_source(run, piece) as block:
+        for region in regions(block.shape, block.dtype.itemsize, WINDOW_BYTES):
+            target[_shifted(region, piece.offset)] = block[region]
 
 
 @contextmanager

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.store.columns import NO_AXIS, TEXT, Column, Field, fill_value, row_sizes
+from hpckit.store.storable import is_numeric
 
 LIBVER = ("earliest", "v110")
 """Readers down to HDF5 1.10 open what is written so."""
 
 TYPE_ATTRIBUTE = "hpckit_type"
+LARGE = "hpckit_large"
 RAGGED = "hpckit_ragged"
 OFFSET = "hpckit_offset"
 SHAPE = "hpckit_shape"
@@ -55,11 +57,7 @@ def create_variable(
     """Make an empty variable that reads back as `dtype`; `missing`: it will have absent rows."""
     stored = _stored_type(dtype, missing)
     variable = group.create_dataset(name, shape, stored)
-    if dtype.kind == "b":
-        # xarray's own convention for a bool in a netCDF file, which has none.
-        variable.attrs[TYPE_ATTRIBUTE if missing else "dtype"] = "bool"
-    elif stored != TEXT_TYPE and stored != dtype:
-        variable.attrs[TYPE_ATTRIBUTE] = dtype.str
+    _note_type(variable, dtype, missing)
     if missing and dtype.kind in "biu":
         variable.attrs["_FillValue"] = fill_value(np.dtype(stored))
     return variable
@@ -96,13 +94,15 @@ class ColumnWriter:
         count = along.shape[0]
         if field.shape is None:
             self._create_ragged(count)
-            return
-        self.values = create_variable(group, name, (count, *field.shape), field.dtype, missing)
-        axes = [
-            make_dimension(group, self._free(str(axis)), length)
-            for axis, length in enumerate(field.shape)
-        ]
-        attach(self.values, [along, *axes])
+        else:
+            self.values = create_variable(group, name, (count, *field.shape), field.dtype, missing)
+            axes = [
+                make_dimension(group, self._free(str(axis)), length)
+                for axis, length in enumerate(field.shape)
+            ]
+            attach(self.values, [along, *axes])
+        if field.large:
+            self.values.attrs[LARGE] = 1
 
     def write(self, start: int, column: Column) -> None:
         """Write the rows from `start` on."""
@@ -131,8 +131,7 @@ class ColumnWriter:
         self.values = self.group.create_dataset(
             self.name, (0,), stored, maxshape=(None,), chunks=(chunk,)
         )
-        if self.field.dtype.kind == "b":
-            self.values.attrs["dtype"] = "bool"
+        _note_type(self.values, self.field.dtype, missing=False)
         rank = max(self.field.rank, 1)
         axis = make_dimension(self.group, self._free("axis"), rank)
         self.offset = self._helper("offset", OFFSET, [self.along])
@@ -158,25 +157,44 @@ class ColumnWriter:
 
 
 def read_field(variable: h5py.Dataset) -> Field:
-    """Return what a variable written by a `ColumnWriter` holds."""
-    dtype = _logical_type(variable)
+    """Return what a variable written by a `ColumnWriter` holds.
+
+    Raises
+    ------
+    ValueError
+        Its type is none of those that are written.
+    """
+    dtype, large = _logical_type(variable), LARGE in variable.attrs
     if RAGGED in variable.attrs:
-        return Field(dtype, None, ragged_shapes(variable).shape[1])
-    return Field(dtype, variable.shape[1:], variable.ndim - 1)
+        return Field(dtype, None, ragged_shapes(variable).shape[1], large)
+    return Field(dtype, variable.shape[1:], variable.ndim - 1, large)
 
 
 def read_column(
     variable: h5py.Dataset, start: int, stop: int, present: NDArray[np.bool_]
 ) -> Column:
-    """Read the rows from `start` to `stop`; `present` tells which of them there are."""
+    """Read the rows from `start` to `stop`; `present` tells which of them there are.
+
+    Raises
+    ------
+    ValueError
+        The rows do not fit their values.
+    """
     field = read_field(variable)
     if field.shape is not None:
-        return Column(_logical_values(variable, start, stop, field.dtype), present)
+        values = _logical_values(variable, start, stop, field.dtype)
+        _require(len(values) == stop - start, variable)
+        return Column(values, present)
     shapes = ragged_shapes(variable)[start:stop]
     offsets = variable.parent[variable.attrs[OFFSET]][start:stop]
+    sizes = row_sizes(shapes)
     first = int(offsets[0]) if len(offsets) else 0
-    last = int(offsets[-1] + row_sizes(shapes)[-1]) if len(offsets) else 0
-    values = _logical_values(variable, first, last, field.dtype)
+    behind = first + np.cumsum(sizes) - sizes
+    _require(len(shapes) == stop - start and bool((shapes >= NO_AXIS).all()), variable)
+    _require(np.array_equal(offsets, behind), variable)
+    total = int(sizes.sum())
+    values = _logical_values(variable, first, first + total, field.dtype)
+    _require(len(values) == total, variable)
     return Column(values, shapes[:, 0] != NO_AXIS, shapes)
 
 
@@ -228,11 +246,28 @@ def set_attributes(item: h5py.Dataset, attributes: Mapping[str, Any]) -> None:
         item.attrs[key] = value
 
 
+def _require(fits: bool, variable: h5py.Dataset) -> None:
+    if not fits:
+        raise ValueError(f"the rows of {variable.name} do not fit their values")
+
+
+def _note_type(variable: h5py.Dataset, dtype: np.dtype[Any], missing: bool) -> None:
+    """Note the type of the values where the file has another one."""
+    if dtype.kind == "b":
+        # xarray's own convention for a bool in a netCDF file, which has none.
+        variable.attrs[TYPE_ATTRIBUTE if missing else "dtype"] = "bool"
+    elif dtype != TEXT and variable.dtype != dtype:
+        variable.attrs[TYPE_ATTRIBUTE] = dtype.str
+
+
 def _stored_type(dtype: np.dtype[Any], missing: bool) -> Any:
     if dtype == TEXT:
         return TEXT_TYPE
     if dtype.kind == "b":
         return np.dtype(np.int8)
+    if dtype == np.float16:
+        # netCDF has no such type, and its library crashes on it.
+        return np.dtype(np.float32)
     if missing and dtype.kind in "iu" and dtype.itemsize < 4:
         # No value of so small a type is free to stand for "absent".
         return np.dtype(np.int32)
@@ -254,6 +289,8 @@ def _logical_type(variable: h5py.Dataset) -> np.dtype[Any]:
         return TEXT
     kept = variable.attrs.get(TYPE_ATTRIBUTE, variable.attrs.get("dtype"))
     dtype: np.dtype[Any] = variable.dtype if kept is None else np.dtype(kept)
+    if not is_numeric(dtype):
+        raise ValueError(f"{variable.name} has the type {dtype}")
     return dtype
 
 

@@ -45,6 +45,10 @@ class Driver(BaseModel):
             host=os.uname().nodename, pid=os.getpid(), started=psutil.Process().create_time()
         )
 
+    def is_this_process(self) -> bool:
+        """Tell whether it is the calling process."""
+        return (self.host, self.pid) == (os.uname().nodename, os.getpid())
+
     def is_gone(self) -> bool:
         """Tell whether the driver is known to have ended; another host's never is."""
         if self.host != os.uname().nodename:
@@ -67,6 +71,8 @@ class JobRecord(BaseModel):
     kind: str
     source: str
     sha256: str
+    modules: dict[str, str] = Field(default_factory=dict)
+    """Modules that it imports from its own folder: path within it to sha256."""
     seed: int
     resources: Resources
     assignments: dict[str, str]
@@ -120,6 +126,23 @@ class Manifest(BaseModel):
     def updated(self, **changes: Any) -> Manifest:
         """Return a copy with some fields changed."""
         return self.model_copy(update=changes)
+
+    def started(self, **changes: Any) -> Manifest:
+        """Return it as of the beginning of a session of this process."""
+        return self.updated(
+            state=State.RUNNING, reason=None, driver=Driver.this_process(), **changes
+        )
+
+    def ended(self, state: State, reason: str | None, seconds: float, **changes: Any) -> Manifest:
+        """Return it as of the end of a session that took some seconds."""
+        return self.updated(
+            state=state,
+            reason=reason,
+            driver=None,
+            finished=now(),
+            seconds=self.seconds + seconds,
+            **changes,
+        )
 
     def effective_state(self) -> State:
         """Return the state, with a run whose driver has died as interrupted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import h5py
@@ -11,6 +11,7 @@ from hpckit.errors import StoreError
 from hpckit.store.atomic import replacing
 from hpckit.store.layout import attach, regions
 from hpckit.store.newfile import new_file
+from hpckit.store.reading import reading
 from hpckit.store.rundir import RunDir
 
 WINDOW_BYTES = 32 << 20
@@ -21,9 +22,14 @@ def missing_sources(path: Path) -> list[Path]:
     """Return the files that virtual datasets of a results file point at and that are not there.
 
     One that is damaged, or lacks what it should hold, counts as not there.
+
+    Raises
+    ------
+    StoreError
+        The results file itself does not read back.
     """
     needed: dict[Path, dict[str, int]] = {}
-    with h5py.File(path, "r") as file:
+    with reading(path) as file:
         for item in file.values():
             if isinstance(item, h5py.Dataset) and item.is_virtual:
                 for source in item.virtual_sources():
@@ -40,10 +46,7 @@ def require_sources(path: Path) -> None:
     StoreError
         A file of a rank is missing, or the results file itself does not read back.
     """
-    try:
-        missing = missing_sources(path)
-    except (OSError, KeyError) as error:
-        raise StoreError(f"{path}: does not read back: {error}") from None
+    missing = missing_sources(path)
     if missing:
         raise StoreError(
             f"{path}: {len(missing)} of the files that hold its fields are missing or damaged, "
@@ -51,8 +54,17 @@ def require_sources(path: Path) -> None:
         )
 
 
-def pack(run: RunDir) -> list[str]:
+Fill = Callable[[Path, list[str]], None]
+"""Writes the values of some fields into a results file that has them empty."""
+
+
+def pack(run: RunDir, fill: Fill | None = None) -> list[str]:
     """Copy virtual fields into results.h5 itself, remove the ranks' files, return the names.
+
+    Parameters
+    ----------
+    fill
+        In place of a copy by this process alone.
 
     Raises
     ------
@@ -64,16 +76,15 @@ def pack(run: RunDir) -> list[str]:
         virtual = [name for name, item in file.items() if getattr(item, "is_virtual", False)]
     if not virtual:
         return []
-    with (
-        replacing(run.results) as path,
-        h5py.File(run.results, "r") as source,
-        new_file(path) as target,
-    ):
-        # Scales first again, so that every attachment finds its scale.
-        for name in sorted(source, key=lambda n: not getattr(source[n], "is_scale", False)):
-            _transfer(source, target, name)
-        for key, value in source.attrs.items():
-            target.attrs[key] = value
+    with replacing(run.results) as path:
+        with h5py.File(run.results, "r") as source, new_file(path) as target:
+            # Scales first again, so that every attachment finds its scale.
+            for name in sorted(source, key=lambda n: not getattr(source[n], "is_scale", False)):
+                _transfer(source, target, name, empty=fill is not None and name in virtual)
+            for key, value in source.attrs.items():
+                target.attrs[key] = value
+        if fill is not None:
+            fill(path, virtual)
     remove_rank_files(run, set())
     return virtual
 
@@ -89,13 +100,13 @@ def remove_rank_files(run: RunDir, kept: set[int]) -> None:
 def _holds(path: Path, needed: Mapping[str, int]) -> bool:
     """Tell whether a file holds datasets of these names and sizes, in values."""
     try:
-        with h5py.File(path, "r") as file:
+        with reading(path) as file:
             return all(n in file and file[n].size == size for n, size in needed.items())
-    except OSError:
+    except StoreError:
         return False
 
 
-def _transfer(source: h5py.File, target: h5py.File, name: str) -> None:
+def _transfer(source: h5py.File, target: h5py.File, name: str, *, empty: bool) -> None:
     item = source[name]
     if isinstance(item, h5py.Group):
         source.copy(name, target)
@@ -103,8 +114,12 @@ def _transfer(source: h5py.File, target: h5py.File, name: str) -> None:
     scales = (
         [axis[0].name if len(axis) else None for axis in item.dims] if not item.is_scale else []
     )
-    variable = target.create_dataset(name, item.shape, item.dtype, track_order=item.is_scale)
-    _copy_values(item, variable)
+    settings = _allocated() if empty else None
+    variable = target.create_dataset(
+        name, item.shape, item.dtype, track_order=item.is_scale, dcpl=settings
+    )
+    if not empty:
+        _copy_values(item, variable)
     for key, value in item.attrs.items():
         if key not in ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME", "_Netcdf4Dimid"):
             variable.attrs[key] = value
@@ -112,6 +127,17 @@ def _transfer(source: h5py.File, target: h5py.File, name: str) -> None:
         label = item.attrs.get("NAME", name.encode())
         variable.make_scale(label.decode() if isinstance(label, bytes) else str(label))
     attach(variable, [target[scale] for scale in scales if scale is not None])
+
+
+def _allocated() -> h5py.h5p.PropDCID:
+    """Return what gives a dataset its place in the file at once.
+
+    Otherwise the first rank to open it would allocate it, and wait for all others to join in.
+    """
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return settings
 
 
 def _copy_values(item: h5py.Dataset, variable: h5py.Dataset) -> None:

@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.errors import HpckitError
+from hpckit.spec.attributes import attribute_problem
+from hpckit.spec.messages import listed
+from hpckit.spec.names import FIELDS, STEP, is_name
+from hpckit.store.storable import is_numeric
 
-STEP = "step"
-RESERVED = frozenset({STEP, "hpckit"})
+__all__ = ["STEP", "FieldError", "Piece", "check_records", "grouped"]
+
+USABLE = "must be printable, hold no slash and no percent sign, and not be " + listed(FIELDS, "or")
 
 
 class FieldError(HpckitError):
@@ -49,13 +54,16 @@ class Piece:
         Raises
         ------
         FieldError
-            Name, type, offset, shape or dims are unusable.
+            Name, type, offset, shape, dims or attributes are unusable.
         """
         whole = array.shape if shape is None else tuple(int(n) for n in shape)
         start = (0,) * array.ndim if offset is None else tuple(int(n) for n in offset)
         names = tuple(dims or (f"{name}_{axis}" for axis in range(array.ndim)))
-        problem = _problem(name, array, start, whole, names)
-        if problem:
+        problems = [
+            _problem(name, array, start, whole, names),
+            *(attribute_problem(key, value) for key, value in attributes.items()),
+        ]
+        if problem := next(filter(None, problems), None):
             raise FieldError(f"run.save({name!r}) on rank {rank}: {problem}")
         return cls(name, start, array.shape, whole, array.dtype.str, names, dict(attributes), rank)
 
@@ -69,12 +77,10 @@ def _problem(
 ) -> str | None:
     for word in (name, *dims):
         if not _is_usable(word):
-            return (
-                f"the name {word!r} must be printable, hold no slash and no percent sign, and "
-                "not be " + " or ".join(sorted(RESERVED))
-            )
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind not in "biufc" or size > (16 if kind == "c" else 8):
+            return f"the name {word!r} {USABLE}"
+    if array.dtype == np.float16:
+        return "arrays of type float16 cannot be stored, netCDF has none: save it as float32"
+    if not is_numeric(array.dtype):
         return f"arrays of type {array.dtype} cannot be stored: use numbers or bools"
     if not len(start) == len(whole) == array.ndim:
         return f"offset {start} and shape {whole} must have the array's {array.ndim} axes"
@@ -87,14 +93,7 @@ def _problem(
 
 def _is_usable(name: str) -> bool:
     # HDF5 takes a percent sign in the name of a virtual source for a format.
-    return bool(
-        isinstance(name, str)
-        and name.strip() == name != ""
-        and name.isprintable()
-        and not set(name) & {"/", "%"}
-        and name not in (".", "..")
-        and name not in RESERVED
-    )
+    return isinstance(name, str) and is_name(name) and "%" not in name and name not in FIELDS
 
 
 def grouped(pieces: Sequence[Piece]) -> dict[str, list[Piece]]:
@@ -182,7 +181,4 @@ def check_records(
             what = "a saved field" if name in fields else "a dimension"
             raise FieldError(f"{name!r} is both {what} and a record: rename one of them")
         if not _is_usable(name):
-            raise FieldError(
-                f"run.record({name!r}): the name must be printable, hold no slash and no percent "
-                "sign, and not be " + " or ".join(sorted(RESERVED))
-            )
+            raise FieldError(f"run.record({name!r}): the name {USABLE}")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,25 @@ def git_state(directory: Path) -> dict[str, Any] | None:
         if len(diff) <= DIFF_LIMIT:
             state["diff"] = diff.decode(errors="replace")
     return state
+
+
+def sibling_modules(job_source: Path) -> dict[str, str]:
+    """Return the sha256 of each module that the job file has imported from its own folder.
+
+    By path within the folder. Only what is imported when the job loads is known.
+    """
+    folder = job_source.parent
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] == "hpckit":
+            continue
+        path = Path(file)
+        own = path.is_relative_to(folder) and path != job_source
+        if own and "site-packages" not in path.parts and path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path.relative_to(folder))] = digest
+    return dict(sorted(found.items()))
 
 
 def file_fingerprint(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ in windows of tasks, so that memory does not grow with the farm.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from hpckit.store.atomic import remove_leftovers, replacing
 from hpckit.store.block import TaskState
-from hpckit.store.blockfile import DETAILS, PARAMETER_ATTRIBUTE, BlockWriter
+from hpckit.store.blockfile import DETAILS, PARAMETER_ATTRIBUTE, BlockFile, BlockWriter
 from hpckit.store.columns import from_values, storable
 from hpckit.store.coverage import Coverage, cover
-from hpckit.store.layout import TEXT_TYPE, attach, create_variable, set_attributes
+from hpckit.store.layout import TEXT_TYPE, attach, create_variable, is_column, set_attributes
 from hpckit.store.newfile import new_file
+from hpckit.store.reading import reading
 from hpckit.store.rundir import RunDir
 from hpckit.store.segments import list_segments, remove, remove_half_written
 
@@ -81,13 +82,29 @@ def assemble(
         _write_blocks(file, coverage, parameters)
         _write_parameters(file, parameters)
         embed_manifest(file, manifest_json)
+        there = _variables(file)
         for name, given in attributes.items():
-            if name in file:
+            if name in there:
                 set_attributes(file[name], given)
     # Only those that were read: another writer may have sealed one since.
     remove(segments)
     remove_half_written(run.segments)
     return coverage.counts()
+
+
+def attributes_of_none(results: Path, attributes: Iterable[str]) -> list[str]:
+    """Return the names that are those of no variable, though some task has returned results.
+
+    Raises
+    ------
+    StoreError
+        The file does not read back.
+    """
+    with reading(results) as file:
+        if not (BlockFile(file).state == TaskState.DONE).any():
+            return []
+        there = _variables(file)
+    return [name for name in attributes if name not in there]
 
 
 def embed_manifest(file: h5py.File, manifest_json: str) -> None:
@@ -112,6 +129,10 @@ def _write_blocks(file: h5py.File, coverage: Coverage, parameters: Parameters) -
     for start, stop in _windows(count, rows):
         writer.write(start, coverage.block(schema, start, stop))
     writer.close()
+
+
+def _variables(file: h5py.File) -> set[str]:
+    return {name for name, item in file.items() if is_column(item)}
 
 
 def _windows(count: int, rows: int) -> Iterator[tuple[int, int]]:

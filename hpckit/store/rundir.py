@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hpckit.errors import StoreError, UsageError
+from hpckit.errors import BusyError, StoreError, UsageError
+from hpckit.store.atomic import explained, sync
 
 DEFAULT_ROOT = "runs"
 ROOT_VARIABLE = "HPCKIT_RUNS"
@@ -88,9 +89,19 @@ class RunDir:
         """What a command job asked to keep, one folder a task."""
         return self.path / "kept"
 
+    @property
+    def lock_file(self) -> Path:
+        """Whoever works on the run holds a lock on it."""
+        return self.path / ".lock"
+
     def rank_fields(self, rank: int) -> Path:
         """Return the path of the sealed fields of one rank."""
         return self.segments / f"rank-{rank:05d}.h5"
+
+    def holds_work(self) -> bool:
+        """Tell whether a session has left anything that would have to be done again."""
+        made = (self.results, self.progress, self.checkpoint, self.kept)
+        return any(path.exists() for path in made) or any(self.segments.iterdir())
 
     def remove_leftovers(self) -> None:
         """Remove what a killed driver left half-written; whoever calls it holds the lock."""
@@ -108,15 +119,19 @@ class RunDir:
 
         Raises
         ------
-        UsageError
-            Another process works on this run.
+        BusyError
+            Another process works on this run, or may do so.
+        StoreError
+            The run's directory cannot be written to.
         """
-        descriptor = os.open(self.path, os.O_RDONLY)
+        with explained(self.lock_file):
+            # For reading and writing: NFS turns the lock into one that needs both.
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             end = time.monotonic() + patience
-            while not _locked(descriptor):
+            while not self._locked(descriptor):
                 if time.monotonic() > end:
-                    raise UsageError(
+                    raise BusyError(
                         f"{self.path}: another process works on this run: wait for it or end it"
                     )
                 time.sleep(0.05)
@@ -124,15 +139,26 @@ class RunDir:
         finally:
             os.close(descriptor)
 
+    def _locked(self, descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._require_no_driver()
+        return True
 
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # A file system without locks: the manifest's process id guards alone.
-    return True
+    def _require_no_driver(self) -> None:
+        """Where the file system has no locks, go by the process that the manifest names."""
+        from hpckit.store.manifest import read
+
+        driver = read(self.manifest).driver
+        if driver is not None and not driver.is_this_process() and not driver.is_gone():
+            raise BusyError(
+                f"{self.path}: process {driver.pid} on {driver.host} may work on this run, and "
+                f"this file system has no locks: go on with it on {driver.host}, where one can "
+                "see whether that process has ended"
+            )
 
 
 def runs_root(output: Path | None) -> Path:
@@ -157,6 +183,8 @@ def create(root: Path, job_name: str) -> RunDir:
         run = RunDir(path)
         run.logs.mkdir()
         run.segments.mkdir()
+        sync(path)
+        sync(root)
     except FileExistsError:
         if root.is_dir():
             return create(root, job_name)

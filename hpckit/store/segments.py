@@ -16,14 +16,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpckit.errors import StoreError
 from hpckit.store.atomic import explained, write_bytes
 from hpckit.store.block import Block, merged
-from hpckit.store.blockfile import BlockFile, block_image, open_block_file
+from hpckit.store.blockfile import BlockFile, block_image
+from hpckit.store.reading import reading
 
 FANOUT = 8
-MERGE_LIMIT = 256 << 20
-"""Bytes above which segments are left as they are: merging them saves too few files."""
+LEVELS = 10
+LARGE = 32 << 20
+"""Bytes above which a segment is left as it is: merging it saves too few files."""
 
 _NAME = re.compile(r"(?P<writer>\w+)-(?P<level>\d)-(?P<number>\d{6,})-(?P<crc>[0-9a-f]{8})\.h5")
 
@@ -65,6 +66,7 @@ class SegmentWriter:
         self.writer = f"w{secrets.token_hex(4)}"
         self.number = 0
         self.levels: dict[int, list[Segment]] = {}
+        """Those that wait to be merged."""
 
     def seal(self, blocks: Sequence[Block]) -> None:
         """Write blocks as one segment; they are safe when this returns.
@@ -85,18 +87,17 @@ class SegmentWriter:
         write_bytes(path, image)
         segment = Segment.named(path)
         assert segment is not None
-        self.levels.setdefault(level, []).append(segment)
+        if len(image) <= LARGE:
+            self.levels.setdefault(level, []).append(segment)
 
     def _compact(self) -> None:
-        level = 0
-        while len(self.levels.get(level, ())) >= FANOUT:
-            segments = self.levels[level]
-            if level == 9 or sum(s.path.stat().st_size for s in segments) > MERGE_LIMIT:
+        for level in range(LEVELS - 1):
+            segments = self.levels.get(level, [])
+            if len(segments) < FANOUT:
                 return
             self._write(merged([_read(segment) for segment in segments]), level + 1)
             remove(segments)
             self.levels[level] = []
-            level += 1
 
 
 def list_segments(folder: Path) -> list[Segment]:
@@ -118,12 +119,6 @@ def set_aside_damaged(folder: Path) -> list[Path]:
     ]
 
 
-def remove_segments(folder: Path) -> None:
-    """Remove all segments and what a killed writer left half-written."""
-    remove(list_segments(folder))
-    remove_half_written(folder)
-
-
 def remove_half_written(folder: Path) -> None:
     """Remove what killed writers left half-written."""
     with explained(folder):
@@ -139,9 +134,6 @@ def remove(segments: Iterable[Segment]) -> None:
 
 
 def _read(segment: Segment) -> Block:
-    try:
-        with open_block_file(segment.path) as file:
-            source = BlockFile(file)
-            return source.read(0, len(source.task))
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise StoreError(f"{segment.path}: a sealed segment does not read back: {error}") from None
+    with reading(segment.path) as file:
+        source = BlockFile(file)
+        return source.read(0, len(source.task))

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpckit.spec.names import is_name, is_text
+
 INT64 = np.iinfo(np.int64)
 
 
@@ -19,8 +21,11 @@ def storable(name: str, value: Any) -> Any:
     TypeError
         HDF5 has no native type for it, or the name cannot be that of a variable.
     """
-    if not name.isidentifier():
-        _check_name(name)
+    if not (name.isidentifier() or is_name(name)):
+        raise TypeError(
+            f"field {name!r}: a name must be printable, hold no slash, and neither begin nor end "
+            "with a space"
+        )
     kind = type(value)
     if kind in (float, bool, complex) or value is None:
         return value
@@ -31,6 +36,11 @@ def storable(name: str, value: Any) -> Any:
             return value
         raise TypeError(f"field {name!r}: the integer {value} does not fit into 64 bits")
     return _storable_array(name, value)
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Tell whether HDF5 has a native type for it, of at most double precision."""
+    return dtype.kind in "biufc" and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
 
 
 def text_array(values: Sequence[str]) -> NDArray[Any]:
@@ -53,8 +63,7 @@ def _storable_array(name: str, value: Any) -> Any:
             return _storable_text(name, array, refusal)
     except ValueError:
         raise refusal from None
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind not in "biufc" or size > (16 if kind == "c" else 8):
+    if not is_numeric(array.dtype):
         raise refusal
     if array.ndim == 0:
         return array.astype(array.dtype.newbyteorder("="), copy=False)[()]
@@ -74,25 +83,9 @@ def _storable_text(name: str, array: NDArray[Any], refusal: TypeError) -> Any:
 
 def _checked_text(name: str, text: str) -> str:
     """Refuse what an HDF5 string cannot hold, while the task can still be blamed for it."""
-    if "\0" in text or not _is_utf8(text):
+    if not is_text(text):
         raise TypeError(
             f"field {name!r}: the string {text[:40]!r} cannot be stored: it must hold neither "
             "a zero byte nor half a surrogate pair"
         )
     return text
-
-
-def _check_name(name: str) -> None:
-    problem = not name or "/" in name or not name.isprintable() or name != name.strip()
-    if problem or name in (".", "..") or not _is_utf8(name):
-        raise TypeError(
-            f"field {name!r}: a name must be printable, hold no slash, and neither begin nor end "
-            "with a space"
-        )
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False

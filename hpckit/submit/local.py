@@ -21,6 +21,7 @@ from hpckit.render.launcher import mpiexec_argv, one_machine_variables
 from hpckit.store.logs import BoundedLog
 from hpckit.store.progress import Report, read_progress
 from hpckit.store.rundir import RunDir
+from hpckit.threads import thread_variables
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
@@ -58,8 +59,10 @@ def run_ranks(
     run: RunDir,
     argv: list[str],
     ranks: int,
+    *,
     report: Report,
     echo: Callable[[str], None],
+    threads: int = 1,
     keep_open: Sequence[int] = (),
 ) -> tuple[int, list[str]]:
     """Run a launch line to its end.
@@ -70,6 +73,8 @@ def run_ranks(
         Gets the progress that rank 0 publishes.
     echo
         Gets what rank 0 prints, a line at a time.
+    threads
+        How many each rank may use.
     keep_open
         Descriptors that the launcher inherits: a lock that it holds as long as it lives.
 
@@ -85,13 +90,30 @@ def run_ranks(
     KeyboardInterrupt
         Passed on after all ranks have been ended.
     """
+    launcher = _started(argv, ranks, threads, keep_open)
+    said: deque[str] = deque(maxlen=SAID_LINES)
+    readers = _readers(launcher, echo, BoundedLog(run.launcher_log), said)
+    try:
+        _watch(launcher, run, report)
+    except BaseException:
+        _end(launcher)
+        raise
+    for reader in readers:
+        reader.join(timeout=GRACE_SECONDS)
+    return launcher.returncode, [line for line in said if line.strip()]
+
+
+def _started(
+    argv: list[str], ranks: int, threads: int, keep_open: Sequence[int]
+) -> subprocess.Popen[bytes]:
     environment = {
         **one_machine_variables(is_root=os.geteuid() == 0),
         **os.environ,
+        **thread_variables(threads),
         "HPCKIT_NTASKS": str(ranks),
         "PYTHONUNBUFFERED": "1",
     }
-    launcher = subprocess.Popen(
+    return subprocess.Popen(
         argv,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -101,27 +123,26 @@ def run_ranks(
         pass_fds=keep_open,
         preexec_fn=leash(signal.SIGTERM),
     )
+
+
+def _readers(
+    launcher: subprocess.Popen[bytes],
+    echo: Callable[[str], None],
+    log: BoundedLog,
+    said: deque[str],
+) -> list[threading.Thread]:
+    """Read both streams until they end, whatever becomes of those who are told."""
     assert launcher.stdout is not None
     assert launcher.stderr is not None
-    log = BoundedLog(run.launcher_log)
-    said: deque[str] = deque(maxlen=SAID_LINES)
 
     def note(line: bytes) -> None:
         log.write(line)
         said.append(_text(line))
 
-    readers = [
+    return [
         _reader(launcher.stdout, lambda line: echo(_text(line))),
         _reader(launcher.stderr, note),
     ]
-    try:
-        _watch(launcher, run, report)
-    except BaseException:
-        _end(launcher)
-        raise
-    for reader in readers:
-        reader.join(timeout=GRACE_SECONDS)
-    return launcher.returncode, [line for line in said if line.strip()]
 
 
 def _text(line: bytes) -> str:

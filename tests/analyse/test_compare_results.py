@@ -135,5 +135,7 @@ def test_fields_and_records_of_an_spmd_run(make_fields):
     assert found["s"].max_abs == 1.0
     assert found["r"].where == "step 10"
     assert found["step"].verdict is SAME
+    later = make_fields({}, {"r": {20: 1.0}})
+    assert {d.name: d.where for d in compare_results(a.results, later.results)}["step"] == "step 10"
     c = make_fields({"u": (np.ones(3), x)})
     assert overall(compare_results(a.results, c.results)) is OTHER

@@ -46,10 +46,27 @@ def test_failed_tasks_come_with_their_reason(make_farm, hpckit, traceback_of):
     assert "tasks    2 of 3 done, 1 failed" in lines
 
 
+def test_fields_named_as_what_a_farm_has(make_fields, hpckit):
+    fields = {"task_state": (np.arange(4.0), ("task",)), "tasks": (np.ones(2), ("x",))}
+    make_fields(fields, {"residual": {0: 2.5}})
+    for command in ("show", "digest"):
+        assert hpckit(command, "last").exit_code == 0
+    assert "task_state" in hpckit("show", "last").output
+    document = json.loads(hpckit("show", "last", "--json").output)
+    assert {field["name"] for field in document["fields"]} == {"task_state", "tasks"}
+
+
+def test_a_field_named_as_the_helper_of_a_ragged_one(make_farm, hpckit):
+    make_farm([{"x": np.arange(n), "x_shape": 10.5 * n} for n in range(3)], "repeat=3")
+    ended = hpckit("show", "last")
+    assert ended.exit_code == 0, ended.output
+    assert "10.5" in ended.output
+
+
 def test_rows(make_farm, hpckit):
     make_farm([{"energy": float(i)} for i in range(30)], "repeat=30")
-    assert "… and 10 tasks more" in hpckit("show", "last").output
-    assert "… and 27 tasks more" in hpckit("show", "last", "--rows", 3).output
+    assert "… and 10 more: --all, or --rows N" in hpckit("show", "last").output
+    assert "… and 1 more: --all, or --rows N" in hpckit("show", "last", "--rows", 29).output
     everything = hpckit("show", "last", "--all").output
     assert everything.splitlines()[-1].split() == ["29", "29", "29"]
 

@@ -193,8 +193,8 @@ def test_a_farm_under_an_mpi_launcher(hpckit):
     hpckit.job(FARM)
     line = refused(hpckit, "exec", "job.py", env={"OMPI_COMM_WORLD_SIZE": "4"})
     assert line == (
-        "hpckit: walk is a farm, and 4 ranks were launched: each would do all tasks. "
-        "Start it once, with hpckit run"
+        "hpckit: a launcher started 4 copies of this command, and each would do the whole job: "
+        "start it as hpckit run JOB, once"
     )
 
 

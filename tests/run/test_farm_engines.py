@@ -6,6 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
+from hpckit.run.batch import FarmSpec, run_batch
+
 VALUES = """
     import os
     import numpy as np
@@ -25,8 +27,16 @@ VALUES = """
             "fixed": np.arange(6.0).reshape(2, 3) * n,
             "ragged": np.arange(i),
             "random": task.rng.random(3),
+            "product": (square := task.rng.random((300, 300))) @ square[0],
+            "solved": np.linalg.solve(square, square[0]),
         }
 """
+
+
+def on(engine):
+    """Return the options that choose an engine, with two workers where it can have them."""
+    return ["--engine", engine, *([] if engine == "serial" else ["--workers", 2])]
+
 
 ENGINES = [
     ("serial", 1),
@@ -79,9 +89,15 @@ def test_values_of_changing_types(hpckit):
         def f(n: int = 0):
             return {"v": [1, 2.5, 3j, True][n], "w": None if n % 2 else n}
     """)
-    ended = hpckit("run", "job.py", "n=range(4)", "--workers", "2")
-    assert ended.code in (0, 3), ended.stderr
-    assert "Traceback" not in ended.stderr
+    for workers in (1, 2):
+        ended = hpckit("run", "job.py", "n=range(4)", "--workers", workers)
+        assert ended.code == 0, ended.stderr
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["v"][()].tolist() == [1, 2.5, 3j, 1]
+        assert file["w"][::2].tolist() == [0, 2]
+        assert file["hpckit/present/w"][()].tolist() == [1, 0, 1, 0]
+    first, second = hpckit.run_dirs()
+    assert hpckit.digest(first) == hpckit.digest(second)
 
 
 @pytest.mark.parametrize("engine", ["serial", "threads", "processes"])
@@ -93,8 +109,7 @@ def test_the_seed_changes_results(hpckit, engine):
             return task.rng.random()
     """)
     for seed in (1, 2, 1):
-        arguments = ["run", "job.py", "repeat=5", "--seed", seed, "--engine", engine]
-        assert hpckit(*arguments, "--workers", 2).code == 0
+        assert hpckit("run", "job.py", "repeat=5", "--seed", seed, *on(engine)).code == 0
     first, second, third = map(hpckit.digest, hpckit.run_dirs())
     assert first == third
     assert first != second
@@ -112,7 +127,7 @@ def test_prints_go_to_the_logs_with_the_index(hpckit, engine):
             print("open end", n, end="")
             task.log(f"logged {n}")
     """)
-    ended = hpckit("run", "job.py", "n=range(10)", "--engine", engine, "--workers", 2)
+    ended = hpckit("run", "job.py", "n=range(10)", *on(engine))
     assert ended.code == 0
     assert "out" not in ended.stdout.replace("runs/", "")
     lines = hpckit.logs().splitlines()
@@ -175,3 +190,120 @@ def test_files_stay_few(hpckit):
     """)
     assert hpckit("run", "job.py", "n=range(20000)", "--workers", 2).code == 0
     assert len([path for path in hpckit.last().rglob("*") if path.is_file()]) <= 6
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads", "processes"])
+def test_stdout_is_one_for_bytes_and_for_subprocesses(hpckit, engine):
+    hpckit.job("""
+        import subprocess, sys
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            sys.stdout.buffer.write(f"bytes ü {n}\\n".encode(sys.stdout.encoding))
+            subprocess.run(["echo", f"child {n}"], stdout=sys.stdout, check=True)
+    """)
+    ended = hpckit("run", "job.py", "n=range(5)", *on(engine))
+    assert ended.code == 0, ended.stderr
+    lines = hpckit.logs().splitlines()
+    for n in range(5):
+        assert f"[{n}] bytes ü {n}" in lines
+        # The driver's own descriptor is the terminal's, that of a worker process the log's.
+        assert (
+            f"[{n}] child {n}" in lines if engine == "processes" else f"child {n}" in ended.stdout
+        )
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads", "processes"])
+def test_threads_of_libraries(hpckit, engine):
+    hpckit.job("""
+        import os
+        from hpckit import farm
+        @farm(cpus_per_task=2)
+        def f():
+            return {name: os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS")}
+    """)
+    assert hpckit("run", "job.py", *on(engine), env={"OPENBLAS_NUM_THREADS": "3"}).code == 0
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["OMP"].asstr()[0] == "2"
+        assert file["OPENBLAS"].asstr()[0] == "3"
+
+
+def test_sums_of_two_threads_are_the_same_on_all_engines(hpckit):
+    """The driver's libraries are loaded before it is known how many threads they may use."""
+    hpckit.job("""
+        import numpy as np
+        from hpckit import farm
+        @farm(cpus_per_task=2)
+        def f(task):
+            square = task.rng.random((700, 700))
+            return {"product": square @ square[0], "solved": np.linalg.solve(square, square[0])}
+    """)
+    for engine in ("serial", "threads", "processes"):
+        assert hpckit("run", "job.py", "--engine", engine).code == 0
+    assert len(set(map(hpckit.digest, hpckit.run_dirs()))) == 1
+
+
+def test_threads_load_the_job_once(hpckit):
+    hpckit.job("""
+        import time
+        from pathlib import Path
+        from hpckit import farm
+        with Path("loads").open("a") as stream:
+            stream.write("x")
+        time.sleep(0.3)
+        @farm
+        def f(n: int = 0):
+            return n
+    """)
+    assert hpckit("run", "job.py", "n=range(30)", "--engine", "threads", "--workers", 6).code == 0
+    # One is the driver's.
+    assert (hpckit.directory / "loads").read_text() == "xx"
+
+
+def test_a_long_path_to_temporary_files(hpckit):
+    """The path of a socket there would be too long: unix(7) allows 107 bytes."""
+    folder = hpckit.directory / ("long" * 30)
+    folder.mkdir()
+    hpckit.job("""
+        import tempfile
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            return tempfile.gettempdir()
+    """)
+    ended = hpckit("run", "job.py", "n=range(5)", "--workers", 2, env={"TMPDIR": str(folder)})
+    assert ended.code == 0, ended.stderr
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert set(file["result"].asstr()[()]) == {str(folder)}
+
+
+def test_a_batch_is_given_back_when_its_time_is_up(tmp_path):
+    """Cheap tasks before dear ones make a batch that would hold its results for long."""
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import time\nfrom hpckit import farm\n@farm\ndef f(n: int = 0):\n    time.sleep(0.3)\n"
+    )
+    spec = FarmSpec(tmp_path, job.name, job, (("n", "range(9)"),), has_table=False, seed=0)
+    block = run_batch(spec, range(2, 9), 1).block
+    assert 0 < len(block) < 7
+    assert block.task.tolist() == list(range(2, 2 + len(block)))
+
+
+def test_each_task_of_a_sweep_whose_cost_rises_is_done_once(hpckit):
+    hpckit.job("""
+        import time
+        from pathlib import Path
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            if n > 100:
+                time.sleep(0.02)
+            with Path("done").open("a") as stream:
+                stream.write(f"{n}\\n")
+            return n
+    """)
+    assert hpckit("run", "job.py", "n=range(300)", "--workers", 2).code == 0
+    done = (hpckit.directory / "done").read_text().split()
+    assert sorted(map(int, done)) == list(range(300))
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["result"][()].tolist() == list(range(300))

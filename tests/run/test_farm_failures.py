@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import h5py
 import numpy as np
 import pytest
+from endings import kill
+
+from hpckit.store.progress import read_progress
 
 ALL_ENGINES = pytest.mark.parametrize("engine", ["serial", "threads", "processes"])
+
+
+def on(engine):
+    """Return the options that choose an engine, with two workers where it can have them."""
+    return ["--engine", engine, *([] if engine == "serial" else ["--workers", 2])]
 
 
 def failures(run):
@@ -27,12 +38,13 @@ def test_a_task_that_raises_leaves_the_others_alone(hpckit, engine):
         def f(n: int = 0):
             return {"x": deeper(n)}
     """)
-    ended = hpckit("run", "job.py", "n=range(20)", "--engine", engine, "--workers", 2)
+    ended = hpckit("run", "job.py", "n=range(20)", *on(engine))
     assert ended.code == 3
     assert ": 19 of 20 tasks done in" in ended.stdout
-    *_, which, how = ended.stderr.splitlines()
+    *_, which, how, again = ended.stderr.splitlines()
     assert which == "task 3 failed: ZeroDivisionError: integer division or modulo by zero"
     assert how == f"tracebacks: hpckit logs {hpckit.last().name} --task N"
+    assert again == f"do them again: hpckit retry {hpckit.last().name}"
     (text,) = failures(hpckit.last()).values()
     lines = text.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
@@ -47,6 +59,7 @@ def test_a_task_that_raises_leaves_the_others_alone(hpckit, engine):
     [
         ("import sys; sys.exit(5)", "SystemExit: 5"),
         ("raise GeneratorExit", "GeneratorExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("import asyncio; raise asyncio.CancelledError", "asyncio.exceptions.CancelledError"),
         ("return object()", "TypeError: field 'result': "),
         ("return {'a': {1: 2}}", "TypeError: field 'a': "),
@@ -67,7 +80,7 @@ def test_whatever_a_task_does_only_it_fails(hpckit, engine, line, told):
                 {line}
             return {{"x": n}}
     """)
-    ended = hpckit("run", "job.py", "n=range(5)", "--engine", engine, "--workers", 2)
+    ended = hpckit("run", "job.py", "n=range(5)", *on(engine))
     assert ended.code == 3, ended.stderr
     found = failures(hpckit.last())
     assert list(found) == [2]
@@ -90,13 +103,15 @@ def test_many_failures_are_counted_not_listed(hpckit):
         "task 2 failed: ValueError: 2",
         "… and 47 more",
         f"tracebacks: hpckit logs {hpckit.last().name} --task N",
+        f"do them again: hpckit retry {hpckit.last().name}",
     ]
 
 
 DEATHS = [
-    ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL: often the machine ran out"),
+    ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL, often for want of memory"),
     ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
     ("os.kill(os.getpid(), signal.SIGTERM)", "was killed by SIGTERM"),
+    ("os.kill(os.getpid(), 35)", "was killed by signal 35"),
     ("os._exit(7)", "ended with exit status 7"),
     ("os._exit(0)", "ended with exit status 0"),
 ]
@@ -191,3 +206,108 @@ def test_failed_tasks_are_not_done_again_by_resume(hpckit):
     ended = hpckit("resume", "last")
     assert ended.code == 3
     assert hpckit.digest() == before
+
+
+def test_a_slow_task_that_kills_its_worker_alone_fails(hpckit):
+    """The search goes on in what a worker gives back unfinished because its time is up."""
+    hpckit.job("""
+        import os, time
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            if n >= 20:
+                time.sleep(0.3)
+            if n == 33:
+                os.abort()
+            return n
+    """)
+    assert hpckit("run", "job.py", "n=range(36)", "--workers", 1).code == 3
+    assert list(failures(hpckit.last())) == [33]
+
+
+def test_what_a_dead_worker_s_task_had_started_ends_too(hpckit):
+    hpckit.job("""
+        import os, subprocess
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            subprocess.Popen(["sleep", "3600"])
+            os.abort()
+    """)
+    assert hpckit("run", "job.py", "--workers", 1).code == 3
+    hpckit.assert_all_gone()
+
+
+def test_a_worker_that_cannot_load_the_job(hpckit):
+    """What was sealed counts, and the run goes on once the job loads again."""
+    gone, killed = hpckit.directory / "gone", hpckit.directory / "killed"
+    hpckit.job(f"""
+        import os
+        from multiprocessing import parent_process
+        from pathlib import Path
+        from hpckit import farm
+        gone, killed = Path({str(gone)!r}), Path({str(killed)!r})
+        if parent_process() is not None and gone.exists():
+            raise ImportError("the modules' disk is gone")
+        @farm
+        def f(n: int = 0):
+            if n == 5 and not killed.exists():
+                killed.touch()
+                gone.touch()
+                os.abort()
+            return {{"x": n}}
+    """)
+    ended = hpckit("run", "job.py", "n=range(20)", "--workers", 1)
+    assert ended.code == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("hpckit: a worker could not load the job: ")
+    assert line.endswith("does not import: ImportError: the modules' disk is gone")
+    manifest = hpckit.manifest()
+    assert (manifest.state, manifest.driver) == ("failed", None)
+    assert manifest.reason == line.removeprefix("hpckit: ")
+    assert list((hpckit.last() / "segments").iterdir())
+    gone.unlink()
+    assert hpckit("resume", "last").code == 0
+    assert failures(hpckit.last()) == {}
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads", "processes"])
+def test_a_program_that_is_missing_fails_the_run_and_no_task(hpckit, engine):
+    hpckit.job('command = "tool {n}"\n[params]\nn = 0\n[results]\nx = {regex = "."}\n', "job.toml")
+    ended = hpckit("run", "job.toml", "n=range(5)", *on(engine))
+    assert ended.code == 1, ended.stdout
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("hpckit: tool: no such program on PATH")
+    assert hpckit.manifest().state == "failed"
+    tool = hpckit.directory / "tool"
+    tool.write_text("#!/bin/sh\necho $1\n")
+    tool.chmod(0o700)
+    path = f"{hpckit.directory}:{os.environ['PATH']}"
+    assert hpckit("resume", "last", env={"PATH": path}).code == 0
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["x"][()].tolist() == [0, 1, 2, 3, 4]
+        assert file["tasks/attempts"][()].tolist() == [1] * 5
+
+
+def test_the_progress_of_a_resumed_run_counts_its_failures(hpckit):
+    hpckit.job("""
+        import time
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            if n < 20:
+                raise ValueError(n)
+            time.sleep(0.05)
+    """)
+    progress = lambda: read_progress(hpckit.last() / "progress.json")  # noqa: E731
+    driver = hpckit.start("run", "job.py", "n=range(300)", "--workers", 2)
+    hpckit.until(lambda: hpckit.run_dirs() and progress() and progress().done > 0, "it is at work")
+    kill(driver, signal.SIGINT)
+    (hpckit.last() / "progress.json").unlink(missing_ok=True)
+    driver = hpckit.start("resume", "last")
+    hpckit.until(progress, "it is at work again")
+    found = progress()
+    kill(driver)
+    assert found.before >= 20
+    assert found.failed == 20
+    assert found.done + found.failed >= found.before

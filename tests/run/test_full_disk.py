@@ -45,7 +45,8 @@ def test_a_farm_on_a_full_disk(hpckit, disk, engine):
     assert hpckit("run", *sweep, "--output", hpckit.directory / "elsewhere").code == 0
     (elsewhere,) = (hpckit.directory / "elsewhere").iterdir()
 
-    ended = hpckit("run", *sweep, "--engine", engine, "--workers", 2)
+    workers = [] if engine == "serial" else ["--workers", 2]
+    ended = hpckit("run", *sweep, "--engine", engine, *workers)
     assert ended.code == 1, ended.stdout
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"hpckit: {hpckit.last()}/")
@@ -70,3 +71,25 @@ def test_a_disk_that_is_full_from_the_start(hpckit, disk):
     assert ended.code in (1, 2)
     assert len(ended.stderr.splitlines()) == 1
     assert [path.name for path in hpckit.run_dirs()] == ["ballast"]
+
+
+def test_files_to_keep_on_a_full_disk(hpckit, disk):
+    """Which task meets the full disk is no fault of its own: it is done again."""
+    hpckit.job(
+        """
+        command = "dd if=/dev/zero of=data-{n} bs=1M count=1 status=none"
+        keep = ["data-*"]
+        [params]
+        n = 0
+        """,
+        "job.toml",
+    )
+    ended = hpckit("run", "job.toml", "n=range(12)", "--workers", 2)
+    assert ended.code == 1, ended.stdout
+    (line,) = ended.stderr.splitlines()
+    assert "/kept/" in line
+    assert "no space left" in line
+    disk(100)
+    assert hpckit("resume", "last").code == 0
+    assert hpckit.manifest().counts == {"missing": 0, "done": 12, "failed": 0}
+    assert len(list((hpckit.last() / "kept").glob("*/data-*"))) == 12

@@ -18,7 +18,7 @@ from hpckit.errors import LaunchError
 from hpckit.run import command as module
 from hpckit.run import pickers
 from hpckit.run.command import CommandFailed, run_command
-from hpckit.run.context import Task
+from hpckit.run.context import LARGEST_SEED, Task, shuffled
 from hpckit.spec.command import Command, CsvPicker, Hdf5Picker, Picker, RegexPicker
 from hpckit.store.columns import storable
 from hpckit.store.rundir import RunDir
@@ -91,6 +91,24 @@ def test_a_seed_is_a_positive_integer_of_31_bits() -> None:
     assert len(seeds) == 2000
     assert 1 <= min(seeds) < 2**22
     assert 2**31 - 2**22 < max(seeds) < 2**31
+
+
+def test_no_two_tasks_have_the_same_seed() -> None:
+    """A hash of 31 bits gives these two the same one."""
+    assert Task(27856, {}, 0).seed != Task(71129, {}, 0).seed
+
+
+def test_a_seed_stays_what_it_is() -> None:
+    """A run is repeated with other releases of hpckit and NumPy."""
+    seeds = [Task(index, {}, 7).seed for index in range(5)]
+    assert seeds == [1202902806, 294060870, 677584649, 2035470933, 154391759]
+
+
+def test_the_last_numbers_stay_within_the_range() -> None:
+    top = [shuffled(number, 3) for number in range(LARGEST_SEED - 500, LARGEST_SEED + 1)]
+    assert len(set(top)) == 501
+    assert min(top) >= 1
+    assert max(top) <= LARGEST_SEED
 
 
 def test_it_works_in_a_scratch_directory_of_its_own(run: RunDir, scratch: Path) -> None:
@@ -175,8 +193,24 @@ def test_a_program_that_cannot_be_started(run: RunDir, tmp_path: Path) -> None:
     }.items():
         with pytest.raises(LaunchError, match=f"^{program}: {words}"):
             run_it(Command(argv=(program,)), run)
-    with pytest.raises(LaunchError, match=r"^true: cannot be started: Argument list too long"):
-        run_it(Command(argv=("true", "{s}")), run, s="x" * (1 << 22))
+
+
+def test_a_task_whose_own_values_forbid_to_start_it(run: RunDir) -> None:
+    long = Command(argv=("true", "{s}"))
+    assert "Argument list too long" in refused(long, run, s="x" * (1 << 22))
+    varying = Command(argv=("{program}",))
+    assert "no such program on PATH" in refused(varying, run, program="no-such-program")
+
+
+def test_a_name_that_is_too_long_to_be_kept(run: RunDir) -> None:
+    name = "n" * 250
+    assert "the name is too long to be kept" in refused(sh(f"touch {name}", keep=("n*",)), run)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_to_keep_that_cannot_be_read(run: RunDir) -> None:
+    found = refused(sh("touch a; chmod 0 a", keep=("a",)), run)
+    assert "a cannot be read: have the command give it to its owner" in found
 
 
 def test_nothing_that_it_started_outlives_it(run: RunDir) -> None:
@@ -197,7 +231,7 @@ def test_a_killed_worker_leaves_neither_process_nor_scratch(tmp_path: Path, scra
     worker = f"""
 from pathlib import Path
 from hpckit.run.command import run_command
-from hpckit.run.context import Task
+from hpckit.run.context import LARGEST_SEED, Task, shuffled
 from hpckit.spec.command import Command
 from hpckit.store.rundir import RunDir
 command = Command(argv=("sh", "-c", 'sleep 600 & echo $! > "$1.tmp"; mv "$1.tmp" "$1"; wait',
@@ -395,11 +429,10 @@ seed_read = {regex = '[0-9]+', type = "int", which = "first"}
 
 
 @pytest.mark.parametrize("engine", ["serial", "threads", "processes"])
-def test_a_farm_of_a_command(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The fork server's socket lies there too, and a socket's path is 107 bytes at most.
-    monkeypatch.delenv("TMPDIR")
+def test_a_farm_of_a_command(tmp_path: Path, engine: str) -> None:
     (tmp_path / "job.toml").write_text(JOB)
-    options = ["--engine", engine, "--workers", "2", "--output", "runs"]
+    workers = [] if engine == "serial" else ["--workers", "2"]
+    options = ["--engine", engine, *workers, "--output", "runs"]
     command = [sys.executable, "-m", "hpckit", "run", "job.toml", "T=1,2", "repeat=4", *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -152,7 +152,7 @@ def test_a_rank_that_raises_ends_all(hpckit, line, last):
     assert ended.stdout == "at work\n"
     lines = ended.stderr.splitlines()
     if last != "FieldError":
-        assert lines[0] == "rank 2 failed:"
+        assert lines[0] == f"{hpckit.last().name}: rank 2 failed:"
         assert lines[1] == "Traceback (most recent call last):"
         assert lines[2] == f'  File "{job}", line 10, in flow'
         assert lines[-1] == last
@@ -185,7 +185,8 @@ def test_a_farm_is_refused_under_a_launch_by_hand(hpckit):
     hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return n\n")
     code, _, stderr = mpiexec(hpckit, 2, "job.py")
     assert code == 2
-    assert "hpckit: f is a farm, and 2 ranks were launched" in stderr
+    assert "hpckit: a launcher started 2 copies of this command" in stderr
+    assert hpckit.run_dirs() == []
     assert not hpckit.run_dirs()
 
 
@@ -212,7 +213,7 @@ def finished(hpckit, run, *options):
     ended = hpckit("resume", run, *options)
     assert ended.code == 0, ended.stderr
     assert hpckit.manifest(run).state == "completed"
-    assert not list(run.glob(".*"))
+    assert not list(run.glob(".*.tmp"))
     assert not (run / "checkpoint").exists()
     return hpckit.digest(run)
 

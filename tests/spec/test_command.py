@@ -31,11 +31,17 @@ u = {hdf5 = "out.h5", dataset = "/u"}
 [attrs.energy]
 units = "K"
 """
-PARAMS = "\n[params]\nT = 3.0\ns = 'a'\np = {type = 'path'}\n"
+PARAMS = {"T": "3.0", "s": "'a'", "p": "{type = 'path'}"}
 
 
 def job(text: str, source: Path = Path("/jobs/melt.toml")) -> Job:
     return command_job(text, source)
+
+
+def commanded(command: str) -> str:
+    """Return a job of a command with those of `PARAMS` that stand in it."""
+    lines = [f"{name} = {value}" for name, value in PARAMS.items() if f"{{{name}}}" in command]
+    return "\n".join([f"command = '''{command}'''", "[params]", *lines])
 
 
 def refused(text: str) -> str:
@@ -100,7 +106,7 @@ def test_placeholders_and_braces() -> None:
         ('doc = "Melt."', "doc = 3", "doc: 3 is not allowed; text in quotes"),
         ("mem = 500", 'mem = "4 potatoes"', "resources.mem: '4 potatoes' is not an amount"),
         ("mem = 500", "mm = 1", "resources.mm: unknown key; [resources] has nodes, "),
-        ("mem = 500", "ntasks = 2", "resources.ntasks: 2 is not allowed; a command is a farm"),
+        ("mem = 500", "ntasks = 2", "resources.ntasks: 2 is not allowed; a task of a farm is one"),
         ("T = 3.0", "T = [1]", "params.T: [1] is not allowed; a number, true, false or text"),
         ("T = 3.0", "T = {typ = 'int'}", "params.T.typ: unknown key; a parameter has type, "),
         ("T = 3.0", "T = {type = 'number'}", "params.T.type: 'number' is not allowed; one of"),
@@ -183,19 +189,19 @@ def test_tables_and_text_of_the_wrong_kind(text: str, message: str) -> None:
     ],
 )
 def test_a_value_that_would_be_code_is_refused(command: str) -> None:
-    found = refused(f'command = "{command}"{PARAMS}')
+    found = refused(commanded(command))
     assert found.startswith("command: {")
     assert "would be run as code by" in found
     assert "pass it as an argument of its own" in found
 
 
 def test_the_message_shows_the_positional_argument() -> None:
-    found = refused(f"command = \"sh -c 'echo {{T}}' {{s}}\"{PARAMS}")
+    found = refused(commanded("sh -c 'echo {T}' {s}"))
     assert found.endswith("""sh -c '… "$1"' sh {T}""")
 
 
 def test_a_value_does_not_choose_the_program() -> None:
-    assert refused(f'command = "{{s}} {{T}}"{PARAMS}').startswith(
+    assert refused(commanded("{s} {T}")).startswith(
         "command: {s} would choose the program that runs"
     )
 
@@ -208,18 +214,66 @@ def test_a_value_does_not_choose_the_program() -> None:
         "python {p} {T} -c {s}",
         "env X={s} prog {T}",
         "{p} {T} {s}",
-        "prog -c {s} {T}",
+        "srun bash {p} -c {s} {T}",
+        "awk -v s={s} -v T={T} -f {p}",
+        "gawk -vs={s} -vT={T} 'BEGIN {{print s}}'",
+        "sh -c 'prog -r $1' sh {s} {T}",
+        "sh -c 'x $1' sh {s} {T}",
+        "prog --seed {T} -r {index} --name {s}",
+        "cp -r {p} {s}{T}",
+        "make -C {p} -j {index}",
+        "find {p}/data -size {T}",
         "bash {seed} {T} {s}",
     ],
 )
 def test_a_value_that_is_an_argument_is_accepted(command: str) -> None:
-    body = job(f'command = "{command}"{PARAMS}').body
+    body = job(commanded(command)).body
     assert isinstance(body, Command)
-    assert (
-        body.fill({"s": "$(x)", "T": 1.0, "p": Path("/p"), "seed": 1}).count("$(x)")
-        + command.count("=")
-        == 1
-    )
+    filled = body.fill({"s": "$(x)", "T": 1.0, "p": Path("/p"), "seed": 1, "index": 0})
+    assert sum("$(x)" in argument for argument in filled) == ("{s}" in command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "awk {s}",
+        "gawk -f {s}",
+        "awk -F , '{s}'",
+        "awk -v {s}",
+        "srun sed 's/x/{s}/'",
+        "sed p {s}",
+        "ssh host {s}",
+        "ssh host cat {p}",
+        "find . {s}",
+        "xargs {s}",
+        "make X={s}",
+        "octave --eval {s}",
+        "php -r {s}",
+        "R -e {s}",
+        "gnuplot -e 'f={s}'",
+        "gnuplot -e 'plot {p}'",
+        "matlab -batch {s}",
+        "wolframscript -code {s}",
+        "ipython -c {s}",
+        "python3-dbg -c {s}",
+        "mysql --execute={s}",
+        "prog -e{s}",
+        "prog -c {s}",
+    ],
+)
+def test_text_where_other_programs_expect_code_is_refused(command: str) -> None:
+    found = refused(commanded(command))
+    assert found.startswith("command: {")
+    assert "would be run as code by" in found
+
+
+@pytest.mark.parametrize("command", ["prog -c {s}", "awk {s}", "bash -c 'x {s}'"])
+def test_what_a_refusal_advises_is_accepted(command: str) -> None:
+    job(commanded(refused(commanded(command)).rpartition(": ")[2]))
+
+
+def test_choices_are_no_free_text() -> None:
+    job("command = 'awk {s}'\n[params]\ns = {choices = ['a', 'b']}")
 
 
 def test_seed_and_index_need_no_parameter() -> None:

@@ -75,11 +75,44 @@ def test_a_job_is_frozen_and_can_be_renamed() -> None:
         ({"name": "a/b"}, r"^name: 'a/b' is not allowed; at most 64 letters"),
         ({"attrs": {"m": "K"}}, r"^attrs\.m: 'K' is not allowed; attrs are written"),
         ({"attrs": {"m": {"units": None}}}, r"^attrs\.m\.units: None is not allowed"),
+        ({"attrs": {"task_state": {}}}, r"^attrs: 'task_state' is no name of a parameter or a"),
+        ({"attrs": {"": {}}}, r"^attrs: '' is no name of a parameter or a result$"),
+        ({"ntasks": 8}, r"^ntasks: 8 is not allowed; a task of a farm is one process, so leave"),
+        ({"nodes": 4, "gpus_per_task": 3}, r"^ntasks: 4 is not allowed; a task of a farm is one"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         farm(**options)(plain)
+
+
+def test_units_of_an_spmd_job_stand_where_it_saves() -> None:
+    with pytest.raises(SpecError, match=r"^attrs: is for farms; .*run\.save\(\.\.\., units="):
+        spmd(attrs={"u": {"units": "m"}})(lambda run: None)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", " units", "a/b", "a\nb", "\ud800", "_FillValue", "hpckit_type", "dtype"),
+        *("DIMENSION_LIST", "CLASS", "coordinates", "scale_factor"),
+    ],
+)
+def test_an_attribute_that_readers_would_trip_over_is_refused(key: str) -> None:
+    with pytest.raises(SpecError, match=r"^attrs\.m: the attribute '") as raised:
+        farm(attrs={"m": {key: 1}})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800", 2**63, -(2**63) - 1])
+def test_a_value_that_no_attribute_can_hold_is_refused(value: Any) -> None:
+    with pytest.raises(SpecError, match=r"^attrs\.m: units = .* is not allowed; UTF-8 text"):
+        farm(attrs={"m": {"units": value}})
+
+
+def test_other_attributes_are_kept() -> None:
+    attrs = {"m": {"units": "µm", "long_name": "", "n": -(2**63), "x": 0.5, "a b": 2**63 - 1}}
+    assert farm(attrs=attrs)(plain).attrs == attrs
 
 
 def plain(x: int = 1) -> int:

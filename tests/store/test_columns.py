@@ -124,16 +124,39 @@ def test_batches_and_their_order_do_not_matter(values, data):
     assert joined.task.tolist() == list(range(len(values)))
     assert whole.fields.keys() == joined.fields.keys()
     for name, column in whole.fields.items():
-        # Integers that only double precision joins with others are rounded before they
-        # become text; all else is exact.
-        if column.values.dtype == TEXT and any(_is_huge(value) for value in values):
-            continue
         assert same_column(column, joined.fields[name])
 
 
-def _is_huge(value):
-    array = np.asarray(value)
-    return array.dtype.kind in "iu" and array.size and (np.abs(array.astype(float)) >= 2**53).any()
+BEYOND = 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([BEYOND, 0.5, 1], [str(BEYOND), "0.5", "1"]),
+        ([BEYOND, 0.5, "x"], [str(BEYOND), "0.5", "x"]),
+        ([-BEYOND, 2j, True], [str(-BEYOND), "2j", "1"]),
+        ([np.uint64(2**63 + 1), -1, 2], [str(2**63 + 1), "-1", "2"]),
+        ([2**53, -0.0, 2.0**60], [str(2**53), "-0", repr(2.0**60)]),
+    ],
+)
+def test_large_integers_keep_their_digits_in_any_order(values, texts):
+    for order in itertools.permutations(range(3)):
+        first, second, third = (through_a_file(block_of([values[i]], i)) for i in order)
+        for joined in (merged([merged([first, second]), third]), merged([third, second, first])):
+            assert joined.fields["v"].values.tolist() == texts
+
+
+def test_an_absent_integer_is_not_a_large_one():
+    joined = merged([through_a_file(block_of([3, None])), block_of([0.5], 2)]).fields["v"]
+    assert joined.values.dtype == np.float64
+    assert joined.values[[0, 2]].tolist() == [3.0, 0.5]
+
+
+def test_the_large_integers_of_ragged_rows():
+    rows = [np.array([BEYOND]), np.array([0.5, 1.0])]
+    column = merged([through_a_file(block_of([row], i)) for i, row in enumerate(rows)]).fields["v"]
+    assert [row.tolist() for row in column.rows()] == [[str(BEYOND)], ["0.5", "1"]]
 
 
 @pytest.mark.parametrize("first", DTYPES, ids=str)

@@ -269,6 +269,9 @@ def test_an_overlap_that_hides_a_gap_is_found(run):
         ({"array": np.array(["a", "b"])}, "cannot be stored"),
         ({"array": np.zeros(2, np.longdouble)}, "cannot be stored"),
         ({"array": np.zeros(2, object)}, "cannot be stored"),
+        ({"array": np.zeros(2, np.float16)}, "save it as float32"),
+        ({"attributes": {"units": "a\0b"}}, r"units = 'a\x00b' is not allowed"),
+        ({"attributes": {"long_name": "\ud800"}}, "long_name = "),
     ],
 )
 def test_an_unusable_block_is_refused_by_its_rank(run, changes, message):

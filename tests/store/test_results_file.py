@@ -20,11 +20,12 @@ from hpckit.store import digest as digests
 from hpckit.store import results as module
 from hpckit.store import rundir
 from hpckit.store.block import TaskState
-from hpckit.store.blockfile import BlockFile, block_image, open_block_file
+from hpckit.store.blockfile import BlockFile, block_image
 from hpckit.store.columns import TEXT
 from hpckit.store.digest import digest, variable_digests
 from hpckit.store.failures import failed_tasks
-from hpckit.store.results import assemble, task_states
+from hpckit.store.reading import reading
+from hpckit.store.results import assemble, attributes_of_none, task_states
 from hpckit.store.segments import SegmentWriter, list_segments
 
 
@@ -51,7 +52,7 @@ def seal(run, block, *groups):
 
 
 def read(run, start=0, stop=None):
-    with open_block_file(run.results) as file:
+    with reading(run.results) as file:
         source = BlockFile(file)
         return source.read(start, len(source.task) if stop is None else stop)
 
@@ -215,6 +216,44 @@ def test_a_second_assembly_adds_what_came_since(run, block, points):
     assert fields["energy"].rows()[4] == 2.0
     assert fields["curve"].rows()[4].tolist() == [4, 5, 6, 7]
     assert fields["curve"].rows()[9].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_no_order_of_segments_changes_a_large_integer(run, block, points, order):
+    values = [2**53 + 1, 0.5, np.float32(0.1), 7]
+    for at in order[:2]:
+        seal(run, block, {at: {"x": values[at]}})
+    assemble(run, points(4), "{}", {})
+    for at in order[2:]:
+        seal(run, block, {at: {"x": values[at]}})
+    assemble(run, points(4), "{}", {})
+    assert read(run).fields["x"].values.tolist() == [
+        "9007199254740993",
+        "0.5",
+        "0.10000000149011612",
+        "7",
+    ]
+
+
+def test_half_precision_is_widened_in_the_file_and_comes_back(run, block, points):
+    rows = {i: {"x": np.float16(i / 3), "r": np.ones(i, np.float16)} for i in range(3)}
+    seal(run, block, rows, {3: "boom"})
+    assemble(run, points(4), "{}", {})
+    check(run, rows)
+    assert {c.values.dtype for c in read(run).fields.values()} == {np.dtype(np.float16)}
+    with netCDF4.Dataset(run.results) as file:
+        assert file["x"][:3].tolist() == [np.float16(i / 3) for i in range(3)]
+        assert file["r"].dtype == np.float32
+
+
+def test_attributes_of_no_variable_are_told(run, block, points):
+    attributes = {"energy": {"units": "J"}, "T": {"units": "K"}, "enrgy": {"units": "J"}}
+    seal(run, block, {0: "boom"})
+    assemble(run, points(2), "{}", attributes)
+    assert attributes_of_none(run.results, attributes) == []
+    seal(run, block, {0: {"energy": 1.0}})
+    assemble(run, points(2), "{}", attributes)
+    assert attributes_of_none(run.results, attributes) == ["enrgy"]
 
 
 def test_a_segment_sealed_meanwhile_is_kept(run, block, points, monkeypatch):

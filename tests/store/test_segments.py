@@ -15,7 +15,7 @@ from hpckit.store.segments import (
     Segment,
     SegmentWriter,
     list_segments,
-    remove_segments,
+    remove_half_written,
     set_aside_damaged,
 )
 
@@ -53,13 +53,16 @@ def test_values_survive_the_merges(run, block, points):
     assert rows == {i: (i * 0.5, f"t{i}", list(range(i % 4))) for i in range(70)}
 
 
-def test_large_segments_are_left_alone(run, block, monkeypatch):
-    monkeypatch.setattr(module, "MERGE_LIMIT", 1)
+def test_large_segments_are_left_alone_and_the_others_merged(run, block, monkeypatch):
+    monkeypatch.setattr(module, "LARGE", 60_000)
     writer = SegmentWriter(run.segments)
-    for i in range(FANOUT + 2):
-        writer.seal([block({i: {"x": 1.0}})])
-    assert len(list_segments(run.segments)) == FANOUT + 2
-    assert {segment.level for segment in list_segments(run.segments)} == {0}
+    burst, mixed = FANOUT, 2 * FANOUT
+    for i in range(burst + mixed):
+        size = 10_000 if i < burst or i % 2 else 1
+        writer.seal([block({i: {"x": np.zeros(size)}})])
+    segments = list_segments(run.segments)
+    assert sorted(segment.level for segment in segments) == [0] * (burst + mixed // 2) + [1]
+    assert held(run) == dict.fromkeys(range(burst + mixed), 1)
 
 
 def test_many_writers_share_a_folder(run, block):
@@ -97,8 +100,8 @@ def test_half_written_files_are_ignored_and_removed(run, block):
     half.write_bytes(whole.path.read_bytes()[:100])
     assert task_states(run, 2).tolist() == [TaskState.DONE, TaskState.MISSING]
     assert [segment.path for segment in list_segments(run.segments)] == [whole.path]
-    remove_segments(run.segments)
-    assert list(run.segments.iterdir()) == []
+    remove_half_written(run.segments)
+    assert list(run.segments.iterdir()) == [whole.path]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "one bit"])

@@ -6,7 +6,6 @@ more than an executor: end when its work is done, end at once, and say how a wor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from importlib import import_module
@@ -20,13 +19,6 @@ ENGINES = {
     "processes": "hpckit.run.engines.processes:ProcessesEngine",
 }
 DEFAULT = "processes"
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
 
 
 class Engine(Executor):
@@ -61,12 +53,3 @@ def engine_factory(name: str) -> Callable[[int, Path], Engine]:
         raise UsageError(f"--engine {name!r}: there are {', '.join(ENGINES)}") from None
     factory: Callable[[int, Path], Engine] = getattr(import_module(module), attribute)
     return factory
-
-
-def limit_threads(cores: int) -> None:
-    """Let numerical libraries that load from now on use `cores` threads, unless told otherwise.
-
-    Without it every worker's BLAS takes the whole machine, and sums depend on its size.
-    """
-    for variable in THREAD_VARIABLES:
-        os.environ.setdefault(variable, str(cores))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from hpckit.processes import die_with_pipe
+from hpckit.processes import die_with_pipe, ending
 from hpckit.run.engines import Engine
 from hpckit.run.logs import capture_descriptors, capture_task_output
 from hpckit.store.logs import BoundedLog
@@ -19,6 +22,10 @@ from hpckit.store.rundir import RunDir
 
 GRACE_SECONDS = 2.0
 """What workers get to end by themselves before they are killed."""
+
+SOCKET_FOLDER = "/tmp"
+LONGEST_FOLDER = 75
+"""Bytes: a socket's path has 107 at most (unix(7)), and multiprocessing appends 32."""
 
 
 class _Workers(ForkServerContext):
@@ -44,6 +51,7 @@ class ProcessesEngine(ProcessPoolExecutor, Engine):
 
     def __init__(self, workers: int, run: Path) -> None:
         self.workers = workers
+        _place_sockets()
         self._context = _Workers()
         self._context.set_forkserver_preload(["hpckit.run.batch"])
         super().__init__(
@@ -56,19 +64,28 @@ class ProcessesEngine(ProcessPoolExecutor, Engine):
             self.kill()
 
     def kill(self) -> None:
-        """Kill all workers."""
-        for process in self._context.made:
-            if process.pid is not None:
-                process.kill()
+        """Kill all workers, and what their tasks have started."""
+        self._kill_groups()
         self._has_ended(GRACE_SECONDS)
 
     def death(self) -> str:
         """Say how a worker died, from its exit status."""
         self.close()
+        self._kill_groups()
         codes = [process.exitcode for process in self._context.made if process.pid is not None]
         # The pool ends the others with SIGTERM, so another status is the first one's.
         codes.sort(key=lambda code: (code is None, code == -signal.SIGTERM))
-        return _cause(codes[0]) if codes and codes[0] is not None else super().death()
+        if not codes or codes[0] is None:
+            return super().death()
+        return f"the worker process {ending(codes[0])}"
+
+    def _kill_groups(self) -> None:
+        for process in self._context.made:
+            if process.pid is not None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                # It may not have made a group yet.
+                process.kill()
 
     def _has_ended(self, seconds: float) -> bool:
         """Wait for the pool's own thread, which alone may ask for exit statuses.
@@ -76,23 +93,28 @@ class ProcessesEngine(ProcessPoolExecutor, Engine):
         The status of a fork server's child can be read once: of two threads that read it at
         the same time one gets a wrong number.
         """
-        ending = Thread(target=self.shutdown, kwargs={"cancel_futures": True}, daemon=True)
-        ending.start()
-        ending.join(seconds)
-        return not ending.is_alive()
+        shutdown = Thread(target=self.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        shutdown.start()
+        shutdown.join(seconds)
+        return not shutdown.is_alive()
 
 
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"the worker process ended with exit status {code}"
-    name = signal.Signals(-code).name
-    hint = ": often the machine ran out of memory" if -code == signal.SIGKILL else ""
-    return f"the worker process was killed by {name}{hint}"
+def _place_sockets() -> None:
+    """Have multiprocessing make its folder for sockets, mode 0700, where paths are short."""
+    before = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
+        tempfile.tempdir = SOCKET_FOLDER
+    try:
+        get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 def _begin(run: Path) -> None:
     driver = multiprocessing.parent_process()
     assert driver is not None
+    # What its tasks start is to end with it.
+    os.setpgrp()
     # Its fork server would outlive it: each worker holds the pipe on which that waits.
     die_with_pipe(driver.sentinel)
     # Ctrl-C reaches the whole process group; the driver alone decides what it means.

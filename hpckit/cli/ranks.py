@@ -1,0 +1,134 @@
+"""The ranks of an spmd run, started by mpiexec and watched to their end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+from hpckit.cli.terminal import progress_shown
+from hpckit.errors import HpckitError, Interrupted, LaunchError, StoreError, UsageError
+from hpckit.store import manifest as manifests
+from hpckit.store.create import Run
+from hpckit.store.failure import Failure, read_failure
+from hpckit.store.manifest import Manifest, State
+from hpckit.submit.local import launch_line, run_ranks
+
+ORPHAN_SECONDS = 15.0
+"""What a launcher may take to end its ranks after its driver was killed."""
+
+
+def work_ranks(run: Run, ranks: int | None) -> Manifest:
+    """Run the ranks of an spmd job; return the final manifest.
+
+    Raises
+    ------
+    UsageError
+        The job refuses its parameters.
+    HpckitError
+        The run failed; the message is what the user must see.
+    Interrupted
+        Ctrl-C or SIGTERM.
+    """
+    ranks = ranks or run.manifest.ranks or run.job.resources.ntasks
+    argv = launch_line(run.dir, ranks)
+    begun = time.monotonic()
+    with run.dir.lock(patience=_patience(run)) as held:
+        run.dir.remove_leftovers()
+        started = run.manifest.started(ranks=ranks, launcher=argv)
+        started.write(run.dir.manifest)
+        run.dir.failure.unlink(missing_ok=True)
+        try:
+            with progress_shown(run.manifest.job.name) as terminal:
+                code, said = run_ranks(
+                    run.dir,
+                    argv,
+                    ranks,
+                    report=terminal.report,
+                    echo=terminal.echo,
+                    threads=run.job.resources.cpus_per_task,
+                    keep_open=(held,),
+                )
+        except KeyboardInterrupt:
+            # The ranks may have come to their end before the signal did.
+            if not _is_complete(run):
+                _end(run, started, begun, State.INTERRUPTED, "interrupted", {})
+                raise Interrupted(resume_hint(run)) from None
+            code, said = 0, []
+        return _ended(run, started, begun, code, said)
+
+
+def resume_hint(run: Run) -> str:
+    """Return what to say of a run of ranks that was interrupted."""
+    at = "its last checkpoint" if run.dir.checkpoint.is_dir() else "the start"
+    return f"interrupted\ngo on from {at} with: hpckit resume {run.dir.path}"
+
+
+def _ended(run: Run, started: Manifest, begun: float, code: int, said: Sequence[str]) -> Manifest:
+    """Return the final manifest, or raise what ended the ranks."""
+    exits = {"mpiexec": code}
+    if _is_complete(run):
+        seconds = run.manifest.seconds + time.monotonic() - begun
+        final = manifests.read(run.dir.manifest).updated(exits=exits, seconds=seconds)
+        final.write(run.dir.manifest)
+        return final
+    from hpckit.analyse.values import headline
+
+    failure = read_failure(run.dir.failure)
+    if failure is not None and failure.exit_code == UsageError.exit_code:
+        _take_back(run)
+        raise UsageError(failure.text.removeprefix("hpckit: "))
+    reason = _reason(failure, said, code)
+    interrupted = failure is not None and failure.exit_code == Interrupted.exit_code
+    # On a full disk the reason is worth more than that it cannot be written.
+    with suppress(StoreError):
+        state = State.INTERRUPTED if interrupted else State.FAILED
+        _end(run, started, begun, state, headline(reason), exits)
+    if interrupted:
+        raise Interrupted(resume_hint(run))
+    raise _failed(run, failure, reason)
+
+
+def _is_complete(run: Run) -> bool:
+    return manifests.read(run.dir.manifest).state is State.COMPLETED
+
+
+def _patience(run: Run) -> float:
+    """Return how long to wait for the ranks of a driver that was killed; they end by themselves."""
+    orphaned = run.manifest.effective_state() is State.INTERRUPTED
+    return ORPHAN_SECONDS if orphaned else 0.0
+
+
+def _reason(failure: Failure | None, said: Sequence[str], code: int) -> str:
+    if failure is not None:
+        return failure.text
+    # A rank that could not leave its failure, on a full disk say, has told it on stderr.
+    told = [line for line in said if line.startswith("hpckit: ")]
+    unknown = f"hpckit: the ranks ended with exit status {code} and left no reason"
+    return told[0] if told else "\n".join([*said, unknown])
+
+
+def _take_back(run: Run) -> None:
+    """Leave a run that was refused as it was before."""
+    before = run.manifest.updated(state=run.manifest.effective_state(), driver=None)
+    with suppress(StoreError):
+        before.write(run.dir.manifest)
+
+
+def _failed(run: Run, failure: Failure | None, reason: str) -> Exception:
+    """Return what ends hpckit with a reason, after printing it if it is a traceback."""
+    if failure is not None and not failure.text.startswith("hpckit: "):
+        # A traceback of the job's own code: the last thing that is printed.
+        click.echo(f"{run.dir.id}: rank {failure.rank} failed:", err=True)
+        click.echo(failure.text, err=True)
+        return click.exceptions.Exit(HpckitError.exit_code)
+    return LaunchError(reason.removeprefix("hpckit: "))
+
+
+def _end(
+    run: Run, started: Manifest, begun: float, state: State, reason: str, exits: dict[str, int]
+) -> None:
+    ended = started.ended(state, reason, time.monotonic() - begun, exits=exits)
+    ended.write(run.dir.manifest)
