@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from hpckit.errors import HpckitError, LaunchError, StoreError
 from hpckit.processes import was_interrupted
 from hpckit.run.context import Task
 from hpckit.run.logs import begin_task, end_task
+from hpckit.run.usage import Used
 from hpckit.spec.command import Command
 from hpckit.spec.job import Job
 from hpckit.spec.load import load_file
@@ -54,10 +55,13 @@ class Outcome:
         None where there is no result.
     trouble
         Not the fault of a task, which would meet any other as well: a full disk, say.
+    used
+        By the worker so far.
     """
 
     block: Block | None
     trouble: HpckitError | None = None
+    used: Used = field(default_factory=Used.by_this_process)
 
 
 class TaskRunner:

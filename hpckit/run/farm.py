@@ -16,6 +16,7 @@ from hpckit.run.batch import FarmSpec, Outcome, run_batch
 from hpckit.run.engines import Engine
 from hpckit.run.sealing import SEAL_SECONDS, Sealer
 from hpckit.run.sizing import BatchSizer
+from hpckit.run.usage import Used
 from hpckit.store.block import Block, TaskState, make_block
 from hpckit.store.progress import Publisher
 
@@ -66,6 +67,8 @@ class FarmDriver:
         For the progress that is shown.
     tried
         Shape (tasks,): the attempts that earlier sessions made; None stands for zeros.
+    used
+        By each worker so far, by process id.
     """
 
     spec: FarmSpec
@@ -77,6 +80,7 @@ class FarmDriver:
     done: int = 0
     failed: int = 0
     tried: NDArray[np.int32] | None = None
+    used: dict[int, Used] = field(default_factory=dict)
     suspects: deque[Batch] = field(default_factory=deque)
     flying: dict[Future[Outcome], Batch] = field(default_factory=dict)
     trouble: HpckitError | None = None
@@ -165,6 +169,7 @@ class FarmDriver:
     def _take_outcome(self, batch: Batch, outcome: Outcome) -> None:
         """Take what came of a batch; what was not come to is to be done."""
         self.trouble = self.trouble or outcome.trouble
+        self.used[outcome.used.pid] = outcome.used
         block = outcome.block
         if block is not None:
             self._take(block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from hpckit.run.batch import FarmSpec
 from hpckit.run.engines import Engine, engine_factory
 from hpckit.run.farm import FarmDriver
 from hpckit.run.sealing import Sealer
-from hpckit.run.usage import usage
+from hpckit.run.usage import Used, usage
 from hpckit.store.block import TaskState
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest, State
@@ -49,21 +49,22 @@ def work_farm(
     factory = engine_factory(engine)
     limit_threads(run.job.resources.cpus_per_task)
     with run.dir.lock(), interruptible():
-        begun = time.monotonic()
+        begun, used = time.monotonic(), dict[int, Used]()
         run.dir.remove_leftovers()
         manifest = run.manifest.started(engine=engine, workers=workers)
         manifest.write(run.dir.manifest)
         try:
             driver = _driver(run, lambda: factory(workers, run.dir.path), report, again)
+            used = driver.used
             if driver.pending[0]:
                 driver.run()
-            return _finish(run, manifest, begun)
+            return _finish(run, manifest, begun, used)
         except KeyboardInterrupt:
-            _end(run, manifest, begun, State.INTERRUPTED, "interrupted")
+            _end(run, manifest, begun, used, State.INTERRUPTED, "interrupted")
             raise Interrupted(_hint(run, again)) from None
         except Exception as error:
             with suppress(HpckitError):
-                _end(run, manifest, begun, State.FAILED, str(error))
+                _end(run, manifest, begun, used, State.FAILED, str(error))
             raise
 
 
@@ -122,7 +123,7 @@ def _pending(states: NDArray[np.int8], again: frozenset[TaskState]) -> Sequence[
     return range(len(states)) if chosen.all() else Scattered(np.flatnonzero(chosen))
 
 
-def _finish(run: Run, manifest: Manifest, begun: float) -> Manifest:
+def _finish(run: Run, manifest: Manifest, begun: float, used: Mapping[int, Used]) -> Manifest:
     states = task_states(run.dir, len(run.sweep))
     counts = {s.name.lower(): int((states == s).sum()) for s in TaskState}
     failed = counts["failed"]
@@ -131,7 +132,7 @@ def _finish(run: Run, manifest: Manifest, begun: float) -> Manifest:
         f"{failed} of {len(states)} tasks failed" if failed else None,
         time.monotonic() - begun,
         counts=counts,
-        usage=usage(),
+        usage=usage(used),
     )
     assemble(run.dir, run.sweep, final.to_json(), run.job.attrs)
     final.write(run.dir.manifest)
@@ -139,8 +140,15 @@ def _finish(run: Run, manifest: Manifest, begun: float) -> Manifest:
     return final
 
 
-def _end(run: Run, manifest: Manifest, begun: float, state: State, reason: str) -> None:
-    ended = manifest.ended(state, reason, time.monotonic() - begun, usage=usage())
+def _end(
+    run: Run,
+    manifest: Manifest,
+    begun: float,
+    used: Mapping[int, Used],
+    state: State,
+    reason: str,
+) -> None:
+    ended = manifest.ended(state, reason, time.monotonic() - begun, usage=usage(used))
     ended.write(run.dir.manifest)
 
 
