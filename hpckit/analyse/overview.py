@@ -26,7 +26,6 @@ def facts(run: RunDir, manifest: Manifest, counts: Counts | None) -> list[tuple[
         ("when", f"{local_time(manifest.created)}, {duration(elapsed(run, manifest, state))}"),
         ("ran on", _place(manifest)),
         ("seed", str(job.seed)),
-        ("image", "none"),
     ]
     if manifest.parent:
         found.append(("repeats", manifest.parent))
@@ -58,7 +57,6 @@ def to_json(run: RunDir, manifest: Manifest, counts: Counts | None) -> dict[str,
         "workers": manifest.workers,
         "ranks": manifest.ranks,
         "seed": manifest.job.seed,
-        "image": None,
         "parent": manifest.parent,
         "assignments": manifest.job.assignments,
         "table": manifest.job.table,

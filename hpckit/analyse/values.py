@@ -62,11 +62,17 @@ def typed(dtype: np.dtype[Any], shape: tuple[int, ...] | None) -> str:
 
 
 def headline(error: str) -> str:
-    """Return the line of a traceback that names the exception; else the last line of a text."""
+    """Return the line of a traceback that names the exception; else a text's first line.
+
+    What that announces with a colon is quoted in lines of its own, of which the last tells most.
+    """
     lines = error.rstrip().splitlines() or [""]
     heads = [i for i, line in enumerate(lines) if line.startswith(TRACEBACK)]
-    after = lines[heads[-1] + 1 :] if heads else []
-    return printable(next((line for line in after if not line.startswith(" ")), lines[-1]))
+    if heads:
+        after = lines[heads[-1] + 1 :]
+        return printable(next((line for line in after if not line.startswith(" ")), lines[-1]))
+    announces = lines[0].endswith(":") and len(lines) > 1
+    return printable(f"{lines[0]} {lines[-1].strip()}" if announces else lines[0])
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpckit.analyse.values import shortest
 from hpckit.cli.terminal import progress_shown
 from hpckit.errors import BusyError, UsageError
 from hpckit.store.create import Run
@@ -100,7 +101,7 @@ def say_of_source(run: Run) -> None:
     copy = run.dir.job(source.suffix)
     if source.is_file() and source.read_bytes() != copy.read_bytes():
         click.echo(
-            f"hpckit: {_shortest(source)} has changed since: the run goes on with its own copy; "
+            f"hpckit: {shortest(source)} has changed since: the run goes on with its own copy; "
             "a new run takes the new one",
             err=True,
         )
@@ -131,7 +132,7 @@ def summarise(run: Run, final: Manifest) -> int:
     elif tasks == 1:
         what = "1 task" if not failed else "0 of 1 task"
     click.echo(f"{final.id}: {what} done in {final.seconds:.1f} s")
-    click.echo(f"results: {_shortest(run.dir.results)}")
+    click.echo(f"results: {shortest(run.dir.results)}")
     if failed:
         _print_failures(run, failed)
         return 3
@@ -146,12 +147,5 @@ def _print_failures(run: Run, failed: int) -> None:
         click.echo(f"task {task} failed: {headline(text)}", err=True)
     if failed > MAX_REASONS:
         click.echo(f"… and {failed - MAX_REASONS} more", err=True)
-    click.echo(f"tracebacks: hpckit logs {run.dir.id} --task N", err=True)
+    click.echo(f"in full: hpckit logs {run.dir.id} --task N", err=True)
     click.echo(f"do them again: hpckit retry {run.dir.id}", err=True)
-
-
-def _shortest(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -42,6 +42,7 @@ def command(
     output: Path | None,
 ) -> None:
     """Print logs under a heading a file, and the traceback of a task or rank that failed."""
+    from hpckit.store import manifest as manifests
     from hpckit.store.rundir import find, runs_root
 
     if task is not None and rank is not None:
@@ -49,7 +50,9 @@ def command(
     found = find(run, runs_root(output))
     limit = None if everything else lines
     if not _print_all(_sections(found, task, rank, limit)):
-        click.echo(f"{found.id}: nothing was printed")
+        failed = manifests.read(found.manifest).counts.get("failed", 0)
+        why = f"; {failed} of its tasks failed, and --task N says why" if failed else ""
+        click.echo(f"{found.id}: nothing was printed{why}")
 
 
 def _sections(

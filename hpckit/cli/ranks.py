@@ -36,6 +36,9 @@ def work_ranks(run: Run, ranks: int | None) -> Manifest:
     argv = launch_line(run.dir, ranks)
     begun = time.monotonic()
     with run.dir.lock(patience=_patience(run)) as held:
+        if _is_complete(run):
+            # The ranks of a driver that was killed came to their end in the meantime.
+            return manifests.read(run.dir.manifest)
         run.dir.remove_leftovers()
         started = run.manifest.started(ranks=ranks, launcher=argv)
         started.write(run.dir.manifest)
@@ -106,8 +109,10 @@ def _reason(failure: Failure | None, said: Sequence[str], code: int) -> str:
         return failure.text
     # A rank that could not leave its failure, on a full disk say, has told it on stderr.
     told = [line for line in said if line.startswith("hpckit: ")]
-    unknown = f"hpckit: the ranks ended with exit status {code} and left no reason"
-    return told[0] if told else "\n".join([*said, unknown])
+    if told:
+        return told[0]
+    unknown = f"the ranks ended with exit status {code} and left no reason"
+    return "\n".join([f"{unknown}; the launcher's last words:", *said] if said else [unknown])
 
 
 def _take_back(run: Run) -> None:

@@ -95,7 +95,7 @@ def _print_failures(run: RunDir, variables: Mapping[str, Variable]) -> None:
     print_table(failure_table(run.results, variables, MAX_REASONS))
     if failed > MAX_REASONS:
         click.echo(f"… and {failed - MAX_REASONS} more failed")
-    click.echo(f"tracebacks: hpckit logs {reference(run)} --task N")
+    click.echo(f"in full: hpckit logs {reference(run)} --task N")
 
 
 def _print_json(run: RunDir, header: Mapping[str, object], limit: int | None) -> None:

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 
 from hpckit.store.progress import Progress, Report
 
+SOON_SECONDS = 3.0
+"""A run that has ended by then tells its failures together."""
+
 LINE_SECONDS = 10.0
 """Time between two lines where there is no terminal."""
 
@@ -17,8 +20,19 @@ LINE_SECONDS = 10.0
 class Terminal:
     """Shows progress on stderr, and lines of output beside it."""
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
+    def __init__(self, show: Report) -> None:
+        self._show = show
+        self._has_failed = False
+
+    def report(self, progress: Progress) -> None:
+        """Show how far it is, and a long run's first failure at once: it may be every task's."""
+        soon = progress.seconds < SOON_SECONDS
+        if progress.reason is not None and not self._has_failed and not soon:
+            from hpckit.analyse.values import headline
+
+            self._has_failed = True
+            print(f"the first failure: {headline(progress.reason)}", file=sys.stderr, flush=True)
+        self._show(progress)
 
     def echo(self, line: str) -> None:
         """Print a line of the job's own, as long as anyone reads it."""
@@ -56,12 +70,11 @@ class _Lines:
         if now - self.printed_at < LINE_SECONDS:
             return
         self.printed_at = now
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        print(
-            f"{self.what}: {progress.done} of {progress.total}{failed}, {progress.seconds:.0f} s",
-            file=sys.stderr,
-            flush=True,
-        )
+        ended = progress.done + progress.failed
+        what = f"{self.what}: {ended} of {progress.total}"
+        if progress.failed:
+            what += f", {progress.failed} of them failed"
+        print(f"{what}, {progress.seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 @contextmanager

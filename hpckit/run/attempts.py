@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hpckit.store.blockfile import DETAILS, open_block_file
+from hpckit.store.blockfile import DETAILS
+from hpckit.store.reading import reading
 from hpckit.store.rundir import RunDir
 from hpckit.store.segments import list_segments
 
@@ -15,7 +16,7 @@ def earlier_attempts(run: RunDir, tasks: int) -> NDArray[np.int32]:
     tried = np.zeros(tasks, np.int32)
     results = [run.results] if run.results.is_file() else []
     for path in [*results, *(segment.path for segment in list_segments(run.segments))]:
-        with open_block_file(path) as file:
+        with reading(path) as file:
             task = file["task"][()]
             # A missing task's fill value is below zero.
             tried[task] = np.maximum(tried[task], file[f"{DETAILS}/attempts"][()])

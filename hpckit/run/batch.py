@@ -20,12 +20,11 @@ from hpckit.run.usage import Used
 from hpckit.spec.command import Command
 from hpckit.spec.job import Job
 from hpckit.spec.load import load_file
+from hpckit.spec.names import FARM_VARIABLES
 from hpckit.spec.sweep import Sweep
 from hpckit.store.block import Block, make_block
 from hpckit.store.columns import storable
 from hpckit.store.rundir import RunDir
-
-RESERVED_FIELDS = frozenset({"task", "task_state", "tasks", "hpckit"})
 
 BATCH_SECONDS = 1.0
 """After which a batch is given back as far as it is, so that its results can be sealed."""
@@ -132,7 +131,7 @@ class TaskRunner:
         for name in returned:
             if not isinstance(name, str) or not name or "/" in name:
                 raise TypeError(f"field {name!r}: a name is a string without a slash")
-            if name in RESERVED_FIELDS or name in self.sweep.names:
+            if name in FARM_VARIABLES or name in self.sweep.names:
                 what = "is a parameter" if name in self.sweep.names else "is hpckit's own"
                 raise TypeError(f"field {name!r}: the name {what}: return it under another one")
         self.known_fields.update(returned)
@@ -173,7 +172,9 @@ def _nothing() -> Any:
 
 
 def _told(error: BaseException) -> str:
-    """Return the traceback without hpckit's own frames."""
+    """Return the traceback without hpckit's own frames; what hpckit itself raises says it all."""
+    if isinstance(error, HpckitError):
+        return str(error)
     trace = error.__traceback__
     own = str(Path(__file__).parent)
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):

@@ -68,6 +68,11 @@ class Checkpoints:
         if self.rank == 0 and previous is not None and previous["folder"] != folder.name:
             shutil.rmtree(self.folder / previous["folder"], ignore_errors=True)
 
+    def remove(self) -> None:
+        """Remove all checkpoints, so that none is in force once the first file is gone."""
+        self.latest.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def read(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return values and state of the checkpoint in force, None where there is none.
 

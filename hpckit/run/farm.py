@@ -20,6 +20,9 @@ from hpckit.run.usage import Used
 from hpckit.store.block import Block, TaskState, make_block
 from hpckit.store.progress import Publisher
 
+REASON_LENGTH = 2000
+"""Of a failure's text go into the progress; a traceback's end says most."""
+
 AHEAD = 2
 """Batches in flight a worker: one that it works on, one that waits for it."""
 
@@ -69,6 +72,8 @@ class FarmDriver:
         Shape (tasks,): the attempts that earlier sessions made; None stands for zeros.
     used
         By each worker so far, by process id.
+    reason
+        The end of the first failure's traceback.
     """
 
     spec: FarmSpec
@@ -81,6 +86,7 @@ class FarmDriver:
     failed: int = 0
     tried: NDArray[np.int32] | None = None
     used: dict[int, Used] = field(default_factory=dict)
+    reason: str | None = None
     suspects: deque[Batch] = field(default_factory=deque)
     flying: dict[Future[Outcome], Batch] = field(default_factory=dict)
     trouble: HpckitError | None = None
@@ -103,7 +109,7 @@ class FarmDriver:
             while self._submit() or self.flying:
                 self._collect()
                 self.sealer.seal_if_due()
-                self.publisher.publish(self.done, self.failed, self.total)
+                self.publisher.publish(self.done, self.failed, self.total, self.reason)
             self.engine.close()
         except BaseException:
             self.engine.kill()
@@ -184,6 +190,8 @@ class FarmDriver:
         if self.tried is not None:
             block.details["attempts"].values[:] += self.tried[block.task]
         failures = int(np.count_nonzero(block.state == TaskState.FAILED))
+        if failures and self.reason is None:
+            self.reason = next(filter(None, block.details["error"].values))[-REASON_LENGTH:]
         self.done += len(block) - failures
         self.failed += failures
         self.sealer.add(block)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 import traceback
@@ -23,7 +22,6 @@ from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import State
-from hpckit.store.pieces import FieldError
 from hpckit.store.progress import Publisher, Report, silent
 from hpckit.store.rundir import RunDir
 
@@ -98,6 +96,7 @@ def rank_log(directory: RunDir, rank: int) -> BoundedLog:
 
 def _finish(run: Run, context: RankContext, begun: float) -> None:
     """Seal all ranks' fields, then let rank 0 put results.h5 together."""
+    from hpckit.run.checkpoint import Checkpoints
     from hpckit.store.fields import assemble_fields
     from hpckit.store.parallel import is_parallel, pack_together
 
@@ -122,11 +121,13 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
     if context.rank == 0:
         final.write(run.dir.manifest)
         run.dir.progress.unlink(missing_ok=True)
-        shutil.rmtree(run.dir.checkpoint, ignore_errors=True)
+        Checkpoints(run.dir, context.comm).remove()
     context.comm.Barrier()
 
 
 def _require_root_saved(left: Sequence[set[str]], saved: set[str]) -> None:
+    from hpckit.store.pieces import FieldError
+
     for rank, names in enumerate(left):
         for name in sorted(names - saved):
             raise FieldError(

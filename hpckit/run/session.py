@@ -25,7 +25,7 @@ from hpckit.store.block import TaskState
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.progress import Publisher, Report
-from hpckit.store.results import assemble, task_states
+from hpckit.store.results import assemble, attributes_of_none, task_states
 from hpckit.store.segments import SegmentWriter, set_aside_damaged
 from hpckit.threads import limit_threads
 
@@ -135,6 +135,10 @@ def _finish(run: Run, manifest: Manifest, begun: float, used: Mapping[int, Used]
         usage=usage(used),
     )
     assemble(run.dir, run.sweep, final.to_json(), run.job.attrs)
+    for name in attributes_of_none(run.dir.results, run.job.attrs):
+        print(
+            f"hpckit: attrs: {name!r} is neither a parameter nor a returned field", file=sys.stderr
+        )
     final.write(run.dir.manifest)
     run.dir.progress.unlink(missing_ok=True)
     return final

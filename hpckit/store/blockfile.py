@@ -23,7 +23,6 @@ from hpckit.store.layout import (
     row_bytes,
     set_attributes,
 )
-from hpckit.store.reading import reading
 
 DETAILS = "tasks"
 PRESENT = "hpckit/present"
@@ -259,9 +258,6 @@ def block_image(block: Block) -> memoryview:
         writer.close()
         file.flush()
         return memoryview(file.id.get_file_image())
-
-
-open_block_file = reading
 
 
 def is_farm(file: h5py.File) -> bool:

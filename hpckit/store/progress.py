@@ -22,6 +22,8 @@ class Progress:
         How many of those done or failed were so when this session began.
     seconds
         Since then.
+    reason
+        Why the first task of this session that failed did: a traceback, or the end of one.
     """
 
     done: int
@@ -29,6 +31,7 @@ class Progress:
     total: int
     seconds: float
     before: int = 0
+    reason: str | None = None
 
 
 Report = Callable[[Progress], None]
@@ -44,10 +47,10 @@ class Publisher:
         self.begun = time.monotonic()
         self.published_at = 0.0
 
-    def publish(self, done: int, failed: int, total: int) -> None:
+    def publish(self, done: int, failed: int, total: int, reason: str | None = None) -> None:
         """Tell how far the run is."""
         now = time.monotonic()
-        progress = Progress(done, failed, total, now - self.begun, self.before)
+        progress = Progress(done, failed, total, now - self.begun, self.before, reason)
         self.report(progress)
         if now - self.published_at >= PUBLISH_SECONDS:
             self.published_at = now

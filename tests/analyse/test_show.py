@@ -42,7 +42,7 @@ def test_failed_tasks_come_with_their_reason(make_farm, hpckit, traceback_of):
     ]
     at = lines.index("failed  T  error")
     assert lines[at + 1] == "     1  2  ValueError: [red]no"
-    assert lines[-1] == f"tracebacks: hpckit logs {run.id} --task N"
+    assert lines[-1] == f"in full: hpckit logs {run.id} --task N"
     assert "tasks    2 of 3 done, 1 failed" in lines
 
 
@@ -78,7 +78,7 @@ def test_no_line_is_wider_than_the_terminal(make_farm, hpckit, columns, tracebac
     make_farm(rows, "name=abcdefgh,b")
     lines = hpckit("show", "last", columns=columns).output.splitlines()
     # What is copied from the terminal is not broken: paths, ids, commands.
-    whole = ("results", "tracebacks", "run", " ")
+    whole = ("results", "in full", "run", " ")
     assert [s for s in lines if len(s) > columns and not s.startswith(whole)] == []
     said = "".join(lines[lines.index(next(s for s in lines if s.startswith("no room for"))) :])
     table = next(line for line in lines if line.startswith("task  state"))

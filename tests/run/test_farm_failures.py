@@ -43,7 +43,7 @@ def test_a_task_that_raises_leaves_the_others_alone(hpckit, engine):
     assert ": 19 of 20 tasks done in" in ended.stdout
     *_, which, how, again = ended.stderr.splitlines()
     assert which == "task 3 failed: ZeroDivisionError: integer division or modulo by zero"
-    assert how == f"tracebacks: hpckit logs {hpckit.last().name} --task N"
+    assert how == f"in full: hpckit logs {hpckit.last().name} --task N"
     assert again == f"do them again: hpckit retry {hpckit.last().name}"
     (text,) = failures(hpckit.last()).values()
     lines = text.splitlines()
@@ -102,7 +102,7 @@ def test_many_failures_are_counted_not_listed(hpckit):
         "task 1 failed: ValueError: 1",
         "task 2 failed: ValueError: 2",
         "… and 47 more",
-        f"tracebacks: hpckit logs {hpckit.last().name} --task N",
+        f"in full: hpckit logs {hpckit.last().name} --task N",
         f"do them again: hpckit retry {hpckit.last().name}",
     ]
 
@@ -311,3 +311,27 @@ def test_the_progress_of_a_resumed_run_counts_its_failures(hpckit):
     assert found.before >= 20
     assert found.failed == 20
     assert found.done + found.failed >= found.before
+
+
+def test_the_first_failure_is_told_while_the_others_go_on(hpckit):
+    hpckit.job("""
+        import time
+        from hpckit import farm
+
+        @farm
+        def slow(n: int = 0):
+            if n == 0:
+                raise ValueError("of the first task")
+            time.sleep(3600)
+    """)
+    driver = hpckit.start("run", "job.py", "n=range(3)", "--workers", 2)
+    assert driver.stderr.readline() == "the first failure: ValueError: of the first task\n"
+    kill(driver, signal.SIGINT)
+
+
+def test_logs_of_tasks_that_failed_without_a_word(hpckit):
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return 1 / n\n")
+    assert hpckit("run", "job.py", "n=0,1,2").code == 3
+    said = hpckit("logs", "last").stdout
+    assert said.endswith("nothing was printed; 1 of its tasks failed, and --task N says why\n")
+    assert "ZeroDivisionError" in hpckit("logs", "last", "--task", 0).stdout

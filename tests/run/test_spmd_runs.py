@@ -168,7 +168,7 @@ def test_a_rank_that_dies_without_a_word(hpckit):
     hpckit.job(FAILING.format(line="import os; os._exit(9)"))
     ended = hpckit("run", "job.py")
     assert ended.code == 1
-    assert "left no reason" in ended.stderr.splitlines()[-1]
+    assert "left no reason; the launcher's last words:" in ended.stderr.splitlines()[0]
     assert "Traceback" not in ended.stderr
     hpckit.assert_all_gone()
 
