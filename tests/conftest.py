@@ -18,6 +18,7 @@ from hpckit.store.digest import digest
 
 
 def pytest_addoption(parser):
+    parser.addoption("--renew", action="store_true", help="write the golden scripts anew")
     parser.addoption("--long", action="store_true", help="kill at many more random moments")
 
 

@@ -17,6 +17,7 @@ from hpckit.errors import HpckitError
 
 COMMANDS = {
     "run": "Run a job here, in the foreground.",
+    "render": "Print the batch script of a job; `sbatch` runs it as it is.",
     "exec": "Run one rank of a job, or a whole farm, under whatever started it.",
     "resume": "End what is missing of a run.",
     "retry": "Do the failed tasks of a farm again, and those that are missing.",

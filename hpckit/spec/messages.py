@@ -83,5 +83,9 @@ def _sentence(kind: str, context: dict[str, Any], first: Any) -> str:
         return f"{value} is not allowed; a whole number of at least {context['ge']}"
     if kind.startswith("int"):
         return f"{value} is not a whole number"
+    if kind == "string_pattern_mismatch":
+        return f"{value} is not one word of letters, digits and _ . : / @ + -"
+    if kind == "tuple_type":
+        return f"{value} is not a list"
     message = first["msg"].replace("Input should be", "is not").replace("a valid", "a")
     return f"{value} {message}"

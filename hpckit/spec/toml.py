@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -29,14 +28,13 @@ from hpckit.spec.messages import listed, refused, shown, suggestion, unknown
 from hpckit.spec.names import PARAMETERS
 from hpckit.spec.params import TYPES, Param, beside
 from hpckit.spec.resources import Resources
+from hpckit.spec.tomltext import parse_toml
 
 KEYS = ("command", "name", "doc", "seed", "keep", "resources", "params", "results", "attrs")
 PARAM_KEYS = ("type", "default", "choices")
 PICKERS: dict[str, type[Picker]] = {"regex": RegexPicker, "csv": CsvPicker, "hdf5": Hdf5Picker}
 
 T = TypeVar("T")
-
-_PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def command_job(text: str, source: Path) -> Job:
@@ -57,22 +55,9 @@ def command_job(text: str, source: Path) -> Job:
         allowed. It names the file and the key.
     """
     try:
-        return _job(_parsed(text), source)
+        return _job(parse_toml(text), source)
     except SpecError as error:
         raise SpecError(error.problem, key=error.key, file=source, line=error.line) from None
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        # A byte order mark is no TOML; editors on Windows write one.
-        return tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as error:
-        place = _PLACE.search(str(error))
-        line = int(place[1]) if place and place[1] else text.count("\n") + 1
-        problem = _PLACE.sub("", str(error))
-        raise SpecError(f"is not TOML: {problem}", line=line) from None
-    except RecursionError:
-        raise SpecError("is not a job: its TOML is nested too deeply") from None
 
 
 def _job(table: dict[str, Any], source: Path) -> Job:

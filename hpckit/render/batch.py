@@ -1,0 +1,94 @@
+"""From a job and a site to its batch script."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpckit.render.script import Script, directives, rank_launch
+from hpckit.spec.job import Job
+from hpckit.spec.resources import Resources
+from hpckit.spec.site import Site
+from hpckit.threads import thread_variables
+from hpckit.units import Memory
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a script has to do.
+
+    Attributes
+    ----------
+    source
+        The job file; absolute.
+    arguments
+        What stands after it on hpckit's command line: ``name=value`` and options.
+    tasks
+        Of a farm.
+    """
+
+    job: Job
+    source: Path
+    arguments: Sequence[str]
+    tasks: int = 1
+
+
+def batch_script(work: Work, site: Site, workers: int | None = None) -> Script:
+    """Return what the script of a job is rendered from.
+
+    Parameters
+    ----------
+    workers
+        Tasks of a farm at a time; None takes as many as a node of the partition has room for.
+
+    Raises
+    ------
+    SpecError
+        No partition of the site fits the job's resources.
+    """
+    return _spmd(work, site) if work.job.kind == "spmd" else _farm(work, site, workers)
+
+
+def _spmd(work: Work, site: Site) -> Script:
+    asked = work.job.resources
+    name = work.job.name
+    partition = site.partition_for(asked)
+    return Script(
+        template="spmd.sh",
+        title=f"{name}: an MPI program on {asked.ntasks} ranks",
+        directives=directives(name, asked, site, partition, f"{name}-%j.out"),
+        variables={**thread_variables(asked.cpus_per_task), **site.environment},
+        launch=rank_launch(site, asked, [*_program("exec", work), *work.arguments]),
+    )
+
+
+def _farm(work: Work, site: Site, workers: int | None) -> Script:
+    task, name = work.job.resources, work.job.name
+    partition = site.partition_for(task if workers is None else together(task, workers))
+    if workers is None:
+        room = ((partition and partition.cpus_per_node) or task.cpus_per_task) // task.cpus_per_task
+        workers = max(min(room, work.tasks), 1)
+    asked = together(task, workers)
+    return Script(
+        template="farm.sh",
+        title=f"{name}: a farm of {work.tasks} tasks",
+        directives=directives(name, asked, site, partition, f"{name}-%j.out"),
+        variables=dict(site.environment),
+        launch=[*_program("run", work), *work.arguments, "--workers", str(workers)],
+        workers=workers,
+    )
+
+
+def together(task: Resources, workers: int) -> Resources:
+    """Return what some tasks need that one process works off side by side."""
+    return task.updated(
+        cpus_per_task=task.cpus_per_task * workers,
+        gpus_per_task=task.gpus_per_task * workers,
+        **({"mem": Memory(task.mem * workers)} if task.mem else {}),
+    )
+
+
+def _program(command: str, work: Work) -> list[str]:
+    return [sys.executable, "-m", "hpckit", command, str(work.source)]

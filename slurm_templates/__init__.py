@@ -1,0 +1,1 @@
+"""The Jinja templates of batch scripts; see `hpckit.render.script`."""

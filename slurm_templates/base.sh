@@ -1,0 +1,31 @@
+{#- The frame of every script. A site's template folder may hold a file of the same name, or one
+    that extends "hpckit/spmd.sh" and overrides some of its blocks. #}
+#!/bin/bash
+# {{ title }}
+# Rendered by hpckit {{ version }} for the site {{ site.name }}; sbatch runs it as it is.
+{% block directives %}
+{% for name, value in directives.items() %}
+#SBATCH --{{ name }}={{ value | directive }}
+{% endfor %}
+{% endblock %}
+
+{% block options %}
+set -euo pipefail
+{% endblock %}
+{% block environment %}
+{% if site.modules or site.prologue or variables %}
+
+# What the programs find when they start.
+{% for name in site.modules %}
+module load {{ name | sh }}
+{% endfor %}
+{% for line in site.prologue %}
+{{ line }}
+{% endfor %}
+{% for name, value in variables.items() %}
+export {{ name }}={{ value | sh }}
+{% endfor %}
+{% endif %}
+{% endblock %}
+
+{% block program required %}{% endblock %}
