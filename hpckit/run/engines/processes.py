@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.util import get_temp_dir
@@ -57,6 +58,16 @@ class ProcessesEngine(ProcessPoolExecutor, Engine):
         super().__init__(
             max_workers=workers, mp_context=self._context, initializer=_begin, initargs=(run,)
         )
+
+    def submit(self, *args: Any, **options: Any) -> Future[Any]:
+        """Hand in a call, as `concurrent.futures` has it."""
+        try:
+            return super().submit(*args, **options)
+        except OSError as error:
+            # The pool starts a worker here, and may close its pipes meanwhile over another's death.
+            if self._broken:
+                raise BrokenProcessPool(str(error)) from error
+            raise
 
     def close(self) -> None:
         """End the workers; one that a task's thread keeps alive is killed."""
