@@ -29,6 +29,7 @@ COMMANDS = {
     "digest": "Print a hash of a run's results.",
     "diff": "Say what differs between two runs.",
     "pack": "Copy the fields of an spmd run into results.h5 itself.",
+    "site": "The facts of a cluster.",
     "init": "Make a new project folder with three jobs that run.",
 }
 """Each command, and its line in the help: it lies in `hpckit.cli.NAME` as `command`."""
