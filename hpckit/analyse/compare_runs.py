@@ -56,7 +56,7 @@ class RunDifference:
 def compare_runs(run_a: RunDir, a: Manifest, run_b: RunDir, b: Manifest) -> RunDifference:
     """Compare two runs' manifests and job files."""
     same = a.job.sha256 == b.job.sha256
-    names = list(dict.fromkeys((*a.job.assignments, *b.job.assignments)))
+    names = list(dict.fromkeys(name for run in (a, b) for name in _values(run)))
     return RunDifference(
         code=changes(_code(a), _code(b)),
         job_diff=[] if same else _job_diff(run_a, a.job, run_b, b.job),
@@ -86,12 +86,16 @@ def _code(manifest: Manifest) -> dict[str, Any]:
 def _parameters(manifest: Manifest, names: Sequence[str]) -> dict[str, Any]:
     job = manifest.job
     return {
-        **{name: job.assignments.get(name, "default") for name in names},
+        **{name: _values(manifest).get(name) for name in names},
         "table": job.table_sha256 and job.table_sha256[:12],
         **{f"input {Path(path).name}": _content(mark) for path, mark in job.inputs.items()},
         "tasks": job.tasks,
         "seed": job.seed,
     }
+
+
+def _values(manifest: Manifest) -> dict[str, str]:
+    return {**manifest.job.assignments, **manifest.job.defaults}
 
 
 def _content(mark: dict[str, Any]) -> str | None:

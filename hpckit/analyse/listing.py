@@ -11,6 +11,7 @@ from hpckit.analyse.counts import Counts, sealed_counts
 from hpckit.analyse.status import elapsed
 from hpckit.analyse.values import duration, local_time, printable
 from hpckit.errors import StoreError
+from hpckit.spec.messages import counted
 from hpckit.store import manifest as manifests
 from hpckit.store.manifest import State
 from hpckit.store.progress import read_progress
@@ -53,7 +54,7 @@ class Listed:
 
     def _work(self) -> str:
         if self.kind == "spmd":
-            return "" if self.ranks is None else f"{self.ranks} ranks"
+            return "" if self.ranks is None else counted(self.ranks, "rank")
         if self.total is None:
             return ""
         return f"{'?' if self.done is None else self.done}/{self.total}"

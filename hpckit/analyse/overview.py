@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hpckit.analyse.counts import Counts
 from hpckit.analyse.status import elapsed, next_step, reason
 from hpckit.analyse.values import duration, local_time, printable, shortened, shortest
+from hpckit.spec.messages import counted
 from hpckit.store.manifest import Manifest
 from hpckit.store.rundir import RunDir
 
@@ -31,6 +33,8 @@ def facts(run: RunDir, manifest: Manifest, counts: Counts | None) -> list[tuple[
         found.append(("repeats", manifest.parent))
     if job.assignments or job.table:
         found.append(("given", _given(manifest)))
+    if job.defaults:
+        found.append(("defaults", _assigned(job.defaults)))
     if counts is not None:
         found.append(("tasks", str(counts)))
     there = run.results.is_file()
@@ -59,6 +63,7 @@ def to_json(run: RunDir, manifest: Manifest, counts: Counts | None) -> dict[str,
         "seed": manifest.job.seed,
         "parent": manifest.parent,
         "assignments": manifest.job.assignments,
+        "defaults": manifest.job.defaults,
         "table": manifest.job.table,
         "done": counts.done if counts else None,
         "failed": counts.failed if counts else None,
@@ -71,16 +76,17 @@ def to_json(run: RunDir, manifest: Manifest, counts: Counts | None) -> dict[str,
 def _place(manifest: Manifest) -> str:
     host = manifest.environment.get("host", "?")
     if manifest.job.kind == "spmd":
-        return f"{host}, {manifest.ranks or '?'} ranks"
-    plural = "" if manifest.workers == 1 else "s"
-    return f"{host}, {manifest.engine or '?'}, {manifest.workers or '?'} worker{plural}"
+        return f"{host}, {counted(manifest.ranks, 'rank')}"
+    return f"{host}, {manifest.engine or '?'}, {counted(manifest.workers, 'worker')}"
 
 
 def _given(manifest: Manifest) -> str:
-    parts = [
-        f"{name}={shortened(printable(text), PARAMETER_WIDTH)}"
-        for name, text in manifest.job.assignments.items()
-    ]
-    if manifest.job.table:
-        parts.insert(0, f"table {shortest(Path(manifest.job.table))}")
-    return "  ".join(parts)
+    table = manifest.job.table
+    parts = [f"table {shortest(Path(table))}"] if table else []
+    return "  ".join([*parts, _assigned(manifest.job.assignments)]).rstrip()
+
+
+def _assigned(values: Mapping[str, str]) -> str:
+    return "  ".join(
+        f"{name}={shortened(printable(text), PARAMETER_WIDTH)}" for name, text in values.items()
+    )

@@ -152,7 +152,8 @@ def reason(run: RunDir, manifest: Manifest, state: State) -> str | None:
         return f"rank {failure.rank}: {headline(failure.text).removeprefix('hpckit: ')}"
     if state is State.INTERRUPTED and manifest.state is State.RUNNING:
         return "the process that worked on it has died"
-    return printable(manifest.reason) if manifest.reason else None
+    told = manifest.reason and manifest.reason != str(state)
+    return printable(str(manifest.reason)) if told else None
 
 
 def reference(run: RunDir) -> str:

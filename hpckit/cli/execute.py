@@ -50,12 +50,15 @@ def _launched_rank(path: Path) -> NoReturn:
     from hpckit.run.main import run_rank
     from hpckit.store.create import reopen
     from hpckit.store.failure import Failure
+    from hpckit.store.lock import join_ranks
     from hpckit.store.progress import silent
     from hpckit.store.rundir import RunDir
 
     run = RunDir(path)
 
     def watched() -> Run:
+        # Before it looks who drives the run: the next driver waits for this rank from now on.
+        join_ranks(run)
         found = reopen(run)
         _require_watched(found)
         return found
@@ -77,10 +80,14 @@ def _require_watched(run: Run) -> None:
     UsageError
         It is a farm, has ended, or is worked on by nobody.
     """
-    from hpckit.run.ranks import NTASKS_VARIABLE
-    from hpckit.store.manifest import State
+    from hpckit.store.manifest import DRIVER_VARIABLE, State
 
-    watched = run.manifest.effective_state() is State.RUNNING and NTASKS_VARIABLE in os.environ
+    driver = run.manifest.driver
+    watched = (
+        run.manifest.effective_state() is State.RUNNING
+        and driver is not None
+        and os.environ.get(DRIVER_VARIABLE) == driver.token
+    )
     if run.job.kind != "spmd" or not watched:
         raise UsageError(
             f"{run.dir.id}: `hpckit exec` of a run is for the ranks that hpckit itself launches: "
@@ -95,6 +102,7 @@ def _rank_by_hand(
     from hpckit.cli.terminal import lines
     from hpckit.run.main import run_rank
     from hpckit.store.create import create
+    from hpckit.store.lock import driving
     from hpckit.store.rundir import runs_root
 
     root = runs_root(output)
@@ -102,7 +110,7 @@ def _rank_by_hand(
 
         def make() -> Run:
             run = create(loaded, sweep, root=root, argv=sys.argv[1:], seed=seed)
-            held.enter_context(run.dir.lock())
+            held.enter_context(driving(run.dir))
             return run
 
         directory, rank = run_rank(make, lines(loaded.job.name))

@@ -15,11 +15,12 @@ from hpckit.cli.options import output_option, run_argument
 def command(run: str, output: Path | None) -> None:
     """Make results.h5 one file that can be moved alone."""
     from hpckit.store import fields
+    from hpckit.store.lock import driving
     from hpckit.store.rundir import find, require_results, runs_root
 
     found = find(run, runs_root(output))
     path = require_results(found)
-    with found.lock():
+    with driving(found):
         names = fields.pack(found)
     if names:
         click.echo(f"{path}: holds {', '.join(names)} itself now")

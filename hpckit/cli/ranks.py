@@ -13,6 +13,7 @@ from hpckit.errors import HpckitError, Interrupted, LaunchError, StoreError, Usa
 from hpckit.store import manifest as manifests
 from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
+from hpckit.store.lock import driving, wait_for_ranks
 from hpckit.store.manifest import Manifest, State
 from hpckit.submit.local import launch_line, run_ranks
 
@@ -35,7 +36,8 @@ def work_ranks(run: Run, ranks: int | None) -> Manifest:
     ranks = ranks or run.manifest.ranks or run.job.resources.ntasks
     argv = launch_line(run.dir, ranks)
     begun = time.monotonic()
-    with run.dir.lock(patience=_patience(run)) as held:
+    with driving(run.dir, _patience(run)) as held:
+        wait_for_ranks(run.dir, ORPHAN_SECONDS)
         if _is_complete(run):
             # The ranks of a driver that was killed came to their end in the meantime.
             return manifests.read(run.dir.manifest)

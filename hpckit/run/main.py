@@ -20,6 +20,7 @@ from hpckit.store import create
 from hpckit.store import manifest as manifests
 from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
+from hpckit.store.lock import join_ranks
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import State
 from hpckit.store.progress import Publisher, Report, silent
@@ -86,7 +87,11 @@ def _shared(open_run: Callable[[], Run], world: Any) -> Run:
     told = world.bcast(told, root=0)
     if isinstance(told, HpckitError):
         raise told
-    return run or create.reopen(RunDir(Path(told)))
+    if run is not None:
+        return run
+    directory = RunDir(Path(told))
+    join_ranks(directory)
+    return create.reopen(directory)
 
 
 def rank_log(directory: RunDir, rank: int) -> BoundedLog:

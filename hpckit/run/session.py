@@ -23,6 +23,7 @@ from hpckit.run.sealing import Sealer
 from hpckit.run.usage import Used, usage
 from hpckit.store.block import TaskState
 from hpckit.store.create import Run
+from hpckit.store.lock import driving
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.progress import Publisher, Report
 from hpckit.store.results import assemble, attributes_of_none, task_states
@@ -48,7 +49,7 @@ def work_farm(
     """
     factory = engine_factory(engine)
     limit_threads(run.job.resources.cpus_per_task)
-    with run.dir.lock(), interruptible():
+    with driving(run.dir), interruptible():
         begun, used = time.monotonic(), dict[int, Used]()
         run.dir.remove_leftovers()
         manifest = run.manifest.started(engine=engine, workers=workers)

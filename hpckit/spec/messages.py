@@ -46,6 +46,11 @@ def unknown(what: str, name: str, names: Iterable[str], *, owner: str) -> SpecEr
     )
 
 
+def counted(number: int | None, what: str) -> str:
+    """Give a number with its noun: ``1 rank``, ``2 ranks``; None is unknown."""
+    return f"{'?' if number is None else number} {what}{'' if number == 1 else 's'}"
+
+
 def one_line(error: BaseException) -> str:
     """Give an exception's type and the first line of its message."""
     first, *_ = str(error).strip().splitlines() or [""]

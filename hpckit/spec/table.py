@@ -9,6 +9,7 @@ from typing import Any
 
 from hpckit.errors import SpecError, UsageError
 from hpckit.spec.job import Job
+from hpckit.spec.messages import counted
 from hpckit.spec.params import Param, beside
 
 
@@ -56,7 +57,10 @@ def _points(job: Job, path: Path, reader: Any, limit: int) -> dict[str, tuple[An
     for line, row in rows:
         if len(row) != len(params):
             raise SpecError(
-                f"the row has {len(row)} cells, the header {len(params)}", file=path, line=line
+                f"the row has {counted(len(row), 'cell')}, the header {len(params)}; commas stand"
+                " between cells",
+                file=path,
+                line=line,
             )
         for param, cell, column in zip(params, row, values, strict=True):
             column.append(_cell(param, cell, path, line))

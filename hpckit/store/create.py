@@ -185,6 +185,7 @@ def _record(loaded: LoadedJob, sweep: Sweep, seed: int | None) -> JobRecord:
         seed=job.seed if seed is None else seed,
         resources=job.resources,
         assignments=dict(sweep.assignments),
+        defaults={name: str(value) for name, value in sweep.constants.items()},
         table=None if sweep.table is None else str(sweep.table),
         table_sha256=None
         if sweep.table is None

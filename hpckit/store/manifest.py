@@ -18,6 +18,9 @@ from hpckit.store.atomic import write_bytes
 
 FORMAT = 1
 
+DRIVER_VARIABLE = "HPCKIT_DRIVER"
+"""Tells the ranks which driver has launched them: its token."""
+
 
 class State(StrEnum):
     """How far a run is."""
@@ -44,6 +47,11 @@ class Driver(BaseModel):
         return cls(
             host=os.uname().nodename, pid=os.getpid(), started=psutil.Process().create_time()
         )
+
+    @property
+    def token(self) -> str:
+        """What tells this driver from all others."""
+        return f"{self.host}:{self.pid}:{self.started}"
 
     def is_this_process(self) -> bool:
         """Tell whether it is the calling process."""
@@ -76,7 +84,9 @@ class JobRecord(BaseModel):
     seed: int
     resources: Resources
     assignments: dict[str, str]
-    """Parameters as given on the command line; the others stood at their defaults."""
+    """Parameters as given on the command line."""
+    defaults: dict[str, str] = Field(default_factory=dict)
+    """The values of the others, as text."""
     table: str | None = None
     """Where the CSV of the tasks came from; its copy is in the run directory."""
     table_sha256: str | None = None

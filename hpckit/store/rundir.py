@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hpckit.errors import BusyError, StoreError, UsageError
-from hpckit.store.atomic import explained, sync
+from hpckit.errors import StoreError, UsageError
+from hpckit.store.atomic import sync
 
 DEFAULT_ROOT = "runs"
 ROOT_VARIABLE = "HPCKIT_RUNS"
@@ -91,8 +88,13 @@ class RunDir:
 
     @property
     def lock_file(self) -> Path:
-        """Whoever works on the run holds a lock on it."""
+        """Whoever drives the run holds a lock on it: see `hpckit.store.lock`."""
         return self.path / ".lock"
+
+    @property
+    def ranks_lock_file(self) -> Path:
+        """Every rank of the run holds a shared lock on it."""
+        return self.path / ".ranks.lock"
 
     def rank_fields(self, rank: int) -> Path:
         """Return the path of the sealed fields of one rank."""
@@ -107,58 +109,6 @@ class RunDir:
         """Remove what a killed driver left half-written; whoever calls it holds the lock."""
         for path in self.path.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-
-    @contextmanager
-    def lock(self, patience: float = 0.0) -> Iterator[int]:
-        """Hold the run for one driver, and yield a descriptor that holds it too if inherited.
-
-        Parameters
-        ----------
-        patience
-            Seconds to wait for a holder to end.
-
-        Raises
-        ------
-        BusyError
-            Another process works on this run, or may do so.
-        StoreError
-            The run's directory cannot be written to.
-        """
-        with explained(self.lock_file):
-            # For reading and writing: NFS turns the lock into one that needs both.
-            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            end = time.monotonic() + patience
-            while not self._locked(descriptor):
-                if time.monotonic() > end:
-                    raise BusyError(
-                        f"{self.path}: another process works on this run: wait for it or end it"
-                    )
-                time.sleep(0.05)
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _locked(self, descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            self._require_no_driver()
-        return True
-
-    def _require_no_driver(self) -> None:
-        """Where the file system has no locks, go by the process that the manifest names."""
-        from hpckit.store.manifest import read
-
-        driver = read(self.manifest).driver
-        if driver is not None and not driver.is_this_process() and not driver.is_gone():
-            raise BusyError(
-                f"{self.path}: process {driver.pid} on {driver.host} may work on this run, and "
-                f"this file system has no locks: go on with it on {driver.host}, where one can "
-                "see whether that process has ended"
-            )
 
 
 def runs_root(output: Path | None) -> Path:

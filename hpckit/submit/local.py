@@ -19,6 +19,7 @@ from hpckit.errors import UsageError
 from hpckit.processes import leash
 from hpckit.render.launcher import mpiexec_argv, one_machine_variables
 from hpckit.store.logs import BoundedLog
+from hpckit.store.manifest import DRIVER_VARIABLE, Driver
 from hpckit.store.progress import Report, read_progress
 from hpckit.store.rundir import RunDir
 from hpckit.threads import thread_variables
@@ -111,6 +112,7 @@ def _started(
         **os.environ,
         **thread_variables(threads),
         "HPCKIT_NTASKS": str(ranks),
+        DRIVER_VARIABLE: Driver.this_process().token,
         "PYTHONUNBUFFERED": "1",
     }
     return subprocess.Popen(

@@ -37,7 +37,7 @@ def test_all_that_may_differ(make_farm, hpckit):
     assert done.exit_code == 1
     assert '-    """Walk."""' in lines
     assert '+    """Walk on."""' in lines
-    assert "parameters   L: default → 9" in lines
+    assert "parameters   L: 8 → 9" in lines
     assert "seed: 0 → 4" in lines
     assert any(line.endswith("→ 3.99.0") for line in lines)
     assert "workers: 1 → 5" in lines

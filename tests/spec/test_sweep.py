@@ -359,7 +359,7 @@ def test_paths_in_a_table_start_at_the_table(tmp_path: Path) -> None:
         ("L,l\n1,2\n", ":1: l: unknown parameter; ising has T, L, "),
         ("L,L\n1,2\n", ":1: L: stands twice in the header"),
         ("repeat\n1\n", ":1: repeat: is no column of a table; give repeat=N beside it"),
-        ("L,T\n1,2\n1\n", ":3: the row has 1 cells, the header 2"),
+        ("L,T\n1,2\n1\n", ":3: the row has 1 cell, the header 2; commas stand between cells"),
         ("L\n1\n\nx\n", ":4: L: 'x' is not allowed; must be a whole number"),
         ('L\n"1\n', ":2: is no CSV: unexpected end of data"),
         ("T\n1\n", "T: is given, and is a column of "),

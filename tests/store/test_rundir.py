@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -114,33 +112,6 @@ def test_results_that_are_not_there_yet(tmp_path):
         require_results(run)
     run.results.touch()
     assert require_results(run) == run.results
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from hpckit.store.rundir import RunDir
-with RunDir(Path(sys.argv[1])).lock():
-    print("held", flush=True)
-    input()
-"""
-
-
-def test_one_driver_at_a_time(tmp_path):
-    run = rundir.create(tmp_path, "job")
-    command = [sys.executable, "-c", HOLD, run.path]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(UsageError, match="another process works on this run"), run.lock():
-            pass
-        # A lock must not outlive a driver that is killed.
-        other.kill()
-        other.wait()
-        with run.lock():
-            pass
-    with run.lock():
-        pass
 
 
 def test_leftovers_of_a_killed_driver_are_removed(tmp_path):
