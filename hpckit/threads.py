@@ -22,6 +22,11 @@ _given = frozenset(name for name in VARIABLES.values() if name in os.environ)
 """What the user set, or the process that started this one."""
 
 
+def thread_exports(cpus: int) -> dict[str, str]:
+    """Return the environment for `cpus` threads, whatever it is here."""
+    return dict.fromkeys(VARIABLES.values(), str(cpus))
+
+
 def thread_variables(cpus: int) -> dict[str, str]:
     """Return the environment for `cpus` threads, without what the user has set."""
     return {name: str(cpus) for name in VARIABLES.values() if name not in _given}

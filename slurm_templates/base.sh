@@ -10,7 +10,7 @@
 {% endblock %}
 
 {% block options %}
-set -euo pipefail
+set -eo pipefail
 {% endblock %}
 {% block environment %}
 {% if site.modules or site.prologue or variables %}

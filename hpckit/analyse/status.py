@@ -137,11 +137,11 @@ def elapsed(run: RunDir, manifest: Manifest, state: State) -> float:
 
 
 def next_step(run: RunDir, manifest: Manifest, state: State, counts: Counts | None) -> str | None:
-    """Return the command that ends what is missing of a run."""
+    """Return the command that ends what is missing of a run, or failed."""
     if state in (State.RUNNING, State.COMPLETED):
         return None
     if counts is not None and not counts.missing and run.results.is_file():
-        return None
+        return f"hpckit retry {reference(run)}" if counts.failed else None
     return f"hpckit resume {reference(run)}"
 
 

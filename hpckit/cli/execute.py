@@ -39,6 +39,7 @@ def command(
     from hpckit.spec.sweep import Sweep
 
     loaded = load_job(job)
+    limit_threads(loaded.job.resources.cpus_per_task)
     sweep = Sweep.from_args(loaded.job, list(parameters))
     if loaded.job.kind == "farm":
         _farm(loaded, sweep, seed, output)

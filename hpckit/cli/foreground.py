@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpckit.analyse.values import shortest
 from hpckit.cli.terminal import progress_shown
 from hpckit.errors import BusyError, UsageError
 from hpckit.store.create import Run
@@ -97,6 +96,8 @@ def refuse_copies(kind: str) -> None:
 
 def say_of_source(run: Run) -> None:
     """Tell a user who has changed the job file since that the run goes on with its own copy."""
+    from hpckit.analyse.values import shortest
+
     source = Path(run.manifest.job.source)
     copy = run.dir.job(source.suffix)
     if source.is_file() and source.read_bytes() != copy.read_bytes():
@@ -124,6 +125,8 @@ def work_farm_shown(
 
 def summarise(run: Run, final: Manifest) -> int:
     """Print how a run ended, and return the exit code."""
+    from hpckit.analyse.values import shortest
+
     tasks = final.job.tasks
     failed = final.counts.get("failed", 0)
     what = f"{tasks - failed} of {tasks} tasks" if failed else f"{tasks} tasks"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import click
 
@@ -15,6 +16,7 @@ from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
 from hpckit.store.lock import driving, wait_for_ranks
 from hpckit.store.manifest import Manifest, State
+from hpckit.store.rundir import RunDir
 from hpckit.submit.local import launch_line, run_ranks
 
 ORPHAN_SECONDS = 15.0
@@ -42,6 +44,7 @@ def work_ranks(run: Run, ranks: int | None) -> Manifest:
             # The ranks of a driver that was killed came to their end in the meantime.
             return manifests.read(run.dir.manifest)
         run.dir.remove_leftovers()
+        before = _Before.of(run.dir)
         started = run.manifest.started(ranks=ranks, launcher=argv)
         started.write(run.dir.manifest)
         run.dir.failure.unlink(missing_ok=True)
@@ -62,7 +65,27 @@ def work_ranks(run: Run, ranks: int | None) -> Manifest:
                 _end(run, started, begun, State.INTERRUPTED, "interrupted", {})
                 raise Interrupted(resume_hint(run)) from None
             code, said = 0, []
-        return _ended(run, started, begun, code, said)
+        return _ended(run, before, started, begun, code, said)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What stood in a run's directory before a session began."""
+
+    manifest: Manifest
+    failure: Failure | None
+
+    @classmethod
+    def of(cls, run: RunDir) -> _Before:
+        return cls(manifests.read(run.manifest), read_failure(run.failure))
+
+    def put_back(self, run: RunDir) -> None:
+        """Leave the run as if the session had not been."""
+        run.failure.unlink(missing_ok=True)
+        if self.failure is not None:
+            self.failure.leave(run.failure)
+        with suppress(StoreError):
+            self.manifest.write(run.manifest)
 
 
 def resume_hint(run: Run) -> str:
@@ -71,7 +94,9 @@ def resume_hint(run: Run) -> str:
     return f"interrupted\ngo on from {at} with: hpckit resume {run.dir.path}"
 
 
-def _ended(run: Run, started: Manifest, begun: float, code: int, said: Sequence[str]) -> Manifest:
+def _ended(
+    run: Run, before: _Before, started: Manifest, begun: float, code: int, said: Sequence[str]
+) -> Manifest:
     """Return the final manifest, or raise what ended the ranks."""
     exits = {"mpiexec": code}
     if _is_complete(run):
@@ -82,8 +107,10 @@ def _ended(run: Run, started: Manifest, begun: float, code: int, said: Sequence[
     from hpckit.analyse.values import headline
 
     failure = read_failure(run.dir.failure)
-    if failure is not None and failure.exit_code == UsageError.exit_code:
-        _take_back(run)
+    is_new = run.manifest.sessions == 1
+    refused = failure is not None and failure.exit_code == UsageError.exit_code
+    if failure is not None and refused and not (is_new and run.dir.holds_work()):
+        before.put_back(run.dir)
         raise UsageError(failure.text.removeprefix("hpckit: "))
     reason = _reason(failure, said, code)
     interrupted = failure is not None and failure.exit_code == Interrupted.exit_code
@@ -97,7 +124,8 @@ def _ended(run: Run, started: Manifest, begun: float, code: int, said: Sequence[
 
 
 def _is_complete(run: Run) -> bool:
-    return manifests.read(run.dir.manifest).state is State.COMPLETED
+    ended = manifests.read(run.dir.manifest).state is State.COMPLETED
+    return ended and run.dir.results.is_file()
 
 
 def _patience(run: Run) -> float:
@@ -115,13 +143,6 @@ def _reason(failure: Failure | None, said: Sequence[str], code: int) -> str:
         return told[0]
     unknown = f"the ranks ended with exit status {code} and left no reason"
     return "\n".join([f"{unknown}; the launcher's last words:", *said] if said else [unknown])
-
-
-def _take_back(run: Run) -> None:
-    """Leave a run that was refused as it was before."""
-    before = run.manifest.updated(state=run.manifest.effective_state(), driver=None)
-    with suppress(StoreError):
-        before.write(run.dir.manifest)
 
 
 def _failed(run: Run, failure: Failure | None, reason: str) -> Exception:

@@ -9,6 +9,7 @@ import click
 from hpckit import __version__
 from hpckit.cli.foreground import check_options
 from hpckit.cli.options import output_option
+from hpckit.errors import UsageError
 
 
 @click.command(help="Print the batch script of a job; `sbatch` runs it as it is.")
@@ -42,6 +43,8 @@ def command(
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
     check_options(loaded.job.kind, None, workers, ranks)
+    if sweep.table is not None and loaded.job.kind == "spmd":
+        raise UsageError("--tasks: an spmd job runs one point: give it as NAME=VALUE")
     arguments = [f"{name}={text}" for name, text in sweep.assignments.items()]
     if sweep.table is not None:
         arguments += ["--tasks", str(sweep.table)]

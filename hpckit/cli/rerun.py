@@ -53,7 +53,8 @@ def command(
     check_options(original.job.kind, engine or before.engine, workers, ranks)
     for change in changed_since(original):
         click.echo(f"hpckit: {change} since {before.id}: its results may differ", err=True)
-    again = repeat(original, argv=sys.argv[1:])
+    root = first.path.parent if output is None else output
+    again = repeat(original, root=root, argv=sys.argv[1:])
     final = work_new(
         again,
         engine=engine or before.engine,

@@ -10,8 +10,8 @@ from pathlib import Path
 from hpckit.render.script import Script, directives, rank_launch
 from hpckit.spec.job import Job
 from hpckit.spec.resources import Resources
-from hpckit.spec.site import Site
-from hpckit.threads import thread_variables
+from hpckit.spec.site import Partition, Site
+from hpckit.threads import thread_exports
 from hpckit.units import Memory
 
 
@@ -59,7 +59,7 @@ def _spmd(work: Work, site: Site) -> Script:
         template="spmd.sh",
         title=f"{name}: an MPI program on {asked.ntasks} ranks",
         directives=directives(name, asked, site, partition, f"{name}-%j.out"),
-        variables={**thread_variables(asked.cpus_per_task), **site.environment},
+        variables={**thread_exports(asked.cpus_per_task), **site.environment},
         launch=rank_launch(site, asked, [*_program("exec", work), *work.arguments]),
     )
 
@@ -68,8 +68,7 @@ def _farm(work: Work, site: Site, workers: int | None) -> Script:
     task, name = work.job.resources, work.job.name
     partition = site.partition_for(task if workers is None else together(task, workers))
     if workers is None:
-        room = ((partition and partition.cpus_per_node) or task.cpus_per_task) // task.cpus_per_task
-        workers = max(min(room, work.tasks), 1)
+        workers = _room(partition, task, work.tasks)
     asked = together(task, workers)
     return Script(
         template="farm.sh",
@@ -79,6 +78,18 @@ def _farm(work: Work, site: Site, workers: int | None) -> Script:
         launch=[*_program("run", work), *work.arguments, "--workers", str(workers)],
         workers=workers,
     )
+
+
+def _room(partition: Partition | None, task: Resources, tasks: int) -> int:
+    """Return how many tasks a node of a partition takes side by side; 1 if nobody knows."""
+    cpus = partition.cpus_per_node if partition else None
+    most = min((cpus or task.cpus_per_task) // task.cpus_per_task, tasks)
+    fitting = (n for n in range(most, 1, -1) if partition and _fits(partition, task, n))
+    return next(fitting, 1)
+
+
+def _fits(partition: Partition, task: Resources, workers: int) -> bool:
+    return partition.obstacle(together(task, workers)) is None
 
 
 def together(task: Resources, workers: int) -> Resources:

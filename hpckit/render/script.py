@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hpckit.errors import SpecError
-from hpckit.spec.messages import shown
+from hpckit.spec.messages import one_line, shown
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
 
@@ -57,7 +57,7 @@ def render(script: Script, site: Site, version: str) -> str:
     SpecError
         A template of the site does not render, or a value cannot stand in a directive.
     """
-    from jinja2 import Environment, StrictUndefined, TemplateError
+    from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
         loader=_loader(site.templates),
@@ -71,8 +71,11 @@ def render(script: Script, site: Site, version: str) -> str:
     try:
         template = environment.get_template(script.template)
         return template.render(vars(script) | {"site": site, "version": version})
-    except TemplateError as error:
-        raise SpecError(f"the template {script.template} does not render: {error}") from None
+    except SpecError:
+        raise
+    except Exception as error:  # A template is code, and may fail in any way.
+        told = one_line(error)
+        raise SpecError(f"the template {script.template} does not render: {told}") from None
 
 
 def directives(
@@ -111,6 +114,12 @@ def rank_launch(site: Site, asked: Resources, program: Sequence[str]) -> list[st
     srun has not handed ``--cpus-per-task`` on to its steps since Slurm 22.05, so it is said again.
     """
     if site.launcher == "none":
+        if asked.ntasks > 1:
+            raise SpecError(
+                f"{asked.ntasks} ranks, and the site {site.name} has no launcher to start them; "
+                "srun and mpiexec are allowed",
+                key="launcher",
+            )
         return list(program)
     if site.launcher == "mpiexec":
         return ["mpiexec", "-n", str(asked.ntasks), *program]

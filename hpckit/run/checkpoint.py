@@ -120,14 +120,16 @@ class Checkpoints:
 
     def _on_all(self, act: Callable[[], None]) -> None:
         """Do something on each rank; if it fails on one, all raise and none waits for it."""
-        problem = None
+        problem: Exception | None = None
         try:
             act()
-        except StoreError as error:
-            problem = str(error)
-        problems = [text for text in self.comm.allgather(problem) if text is not None]
-        if problems:
-            raise StoreError(problems[0])
+        except Exception as error:
+            problem = error
+        told = self.comm.allgather(None if problem is None else str(problem))
+        if problem is not None:
+            raise problem
+        for text in filter(None, told):
+            raise StoreError(text)
 
     def _in_force(self) -> dict[str, Any] | None:
         """Read the entry on rank 0, so that all ranks agree on it."""

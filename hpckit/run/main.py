@@ -22,7 +22,7 @@ from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
 from hpckit.store.lock import join_ranks
 from hpckit.store.logs import BoundedLog
-from hpckit.store.manifest import State
+from hpckit.store.manifest import Manifest, State
 from hpckit.store.progress import Publisher, Report, silent
 from hpckit.store.rundir import RunDir
 
@@ -86,6 +86,8 @@ def _shared(open_run: Callable[[], Run], world: Any) -> Run:
             told = error
     told = world.bcast(told, root=0)
     if isinstance(told, HpckitError):
+        if world.Get_rank() != 0:
+            world.Barrier()  # Rank 0 tells it, and ends all.
         raise told
     if run is not None:
         return run
@@ -108,16 +110,8 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
     own = list(context.seal().values())
     pieces = context.comm.gather(own, root=0)
     left = context.comm.gather(context.left_to_root, root=0)
-    final = manifests.read(run.dir.manifest).ended(
-        State.COMPLETED,
-        None,
-        time.monotonic() - begun,
-        ranks=context.size,
-        counts={"done": 1},
-        usage=usage(),
-        environment={**run.manifest.environment, "mpi": library_version()},
-    )
     if context.rank == 0:
+        final = _final(run, context, begun)
         _require_root_saved(left, {piece.name for piece in own})
         every = [piece for rank in pieces for piece in rank]
         assemble_fields(run.dir, every, context.records, context.params, final.to_json())
@@ -128,6 +122,18 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
         run.dir.progress.unlink(missing_ok=True)
         Checkpoints(run.dir, context.comm).remove()
     context.comm.Barrier()
+
+
+def _final(run: Run, context: RankContext, begun: float) -> Manifest:
+    return manifests.read(run.dir.manifest).ended(
+        State.COMPLETED,
+        None,
+        time.monotonic() - begun,
+        ranks=context.size,
+        counts={"done": 1},
+        usage=usage(),
+        environment={**run.manifest.environment, "mpi": library_version()},
+    )
 
 
 def _require_root_saved(left: Sequence[set[str]], saved: set[str]) -> None:

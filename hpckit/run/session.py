@@ -153,13 +153,16 @@ def _end(
     state: State,
     reason: str,
 ) -> None:
-    ended = manifest.ended(state, reason, time.monotonic() - begun, usage=usage(used))
+    states = task_states(run.dir, len(run.sweep))
+    counts = {s.name.lower(): int((states == s).sum()) for s in TaskState}
+    seconds = time.monotonic() - begun
+    ended = manifest.ended(state, reason, seconds, usage=usage(used), counts=counts)
     ended.write(run.dir.manifest)
 
 
 def _hint(run: Run, again: frozenset[TaskState]) -> str:
     states = task_states(run.dir, len(run.sweep))
-    done = int((states != TaskState.MISSING).sum())
+    done = int((~np.isin(states, [int(state) for state in again])).sum())
     return (
         f"interrupted: {done} of {len(states)} tasks are sealed in {run.dir.path}\n"
         f"go on with: hpckit {'retry' if TaskState.FAILED in again else 'resume'} {run.dir.path}"

@@ -78,10 +78,10 @@ class Resources(BaseModel):
         SpecError
             They are for several processes.
         """
-        if self.ntasks != 1:
+        if self.ntasks != 1 or (self.ntasks_per_node or 1) != 1:
             raise SpecError(
                 f"{self.ntasks} is not allowed; a task of a farm is one process, so leave out"
-                " ntasks and nodes: hpckit run --workers N does N tasks at once",
+                " ntasks, ntasks_per_node and nodes: hpckit run --workers N does N tasks at once",
                 key="ntasks",
             )
 

@@ -51,28 +51,31 @@ class Partition(BaseModel):
         return next((problem for problem in self._obstacles(asked)), None)
 
     def _obstacles(self, asked: Resources) -> Iterator[str]:
-        per_node = asked.ntasks_per_node or -(-asked.ntasks // (asked.nodes or asked.ntasks))
-        cpus, gpus = per_node * asked.cpus_per_task, per_node * asked.gpus_per_task
-        nodes = asked.nodes or -(-asked.ntasks // per_node)
+        each = asked.ntasks_per_node or (-(-asked.ntasks // asked.nodes) if asked.nodes else 1)
+        cpus, gpus = each * asked.cpus_per_task, each * asked.gpus_per_task
         mem = asked.mem if asked.mem is not None else (asked.mem_per_cpu or 0) * cpus
         if _above(asked.walltime, self.max_walltime):
             yield f"walltime={asked.walltime} is above its {self.max_walltime}"
         if _above(cpus, self.cpus_per_node):
             yield f"{cpus} CPUs on a node are more than its {self.cpus_per_node}"
-        if _above(asked.nodes, self.nodes) or self._is_full(nodes, asked, per_node):
-            what = f"nodes={asked.nodes}" if asked.nodes else f"ntasks={asked.ntasks}"
-            yield f"{what} do not fit on its {self.nodes} nodes"
         if gpus > self.gpus_per_node:
             yield f"{gpus} GPUs on a node are more than its {self.gpus_per_node}"
         if _above(mem, self.mem_per_node):
             yield f"{Memory(mem)} of memory on a node are more than its {self.mem_per_node}"
+        nodes = asked.nodes or -(-asked.ntasks // self._room(asked))
+        if _above(nodes, self.nodes):
+            yield f"{nodes} nodes are more than its {self.nodes}"
 
-    def _is_full(self, nodes: int, asked: Resources, per_node: int) -> bool:
-        """Tell whether tasks that may go anywhere are more than all nodes hold."""
-        if self.nodes is None or self.cpus_per_node is None or asked.nodes is not None:
-            return False
-        each = asked.ntasks_per_node or max(self.cpus_per_node // asked.cpus_per_task, 1)
-        return -(-asked.ntasks // each) > self.nodes
+    def _room(self, asked: Resources) -> int:
+        """Return how many tasks a node takes, as far as its limits are known."""
+        rooms = [asked.ntasks_per_node or asked.ntasks]
+        if self.cpus_per_node is not None:
+            rooms.append(self.cpus_per_node // asked.cpus_per_task)
+        if asked.gpus_per_task:
+            rooms.append(self.gpus_per_node // asked.gpus_per_task)
+        if asked.mem_per_cpu and self.mem_per_node is not None:
+            rooms.append(self.mem_per_node // (asked.mem_per_cpu * asked.cpus_per_task))
+        return max(min(rooms), 1)
 
 
 def _above(asked: int | None, limit: int | None) -> bool:
@@ -191,7 +194,7 @@ def load_site(ref: str | None) -> Site:
     named = site_folder() / f"{ref or DEFAULT}.toml"
     path = Path(ref) if ref and (Path(ref).suffix == ".toml" or "/" in ref) else named
     if path.is_file():
-        return Site.from_text(path.read_text(), path)
+        return Site.from_text(_text(path), path)
     if ref is None:
         return Site(name="plain")
     there = sorted(known.stem for known in site_folder().glob("*.toml"))
@@ -199,3 +202,12 @@ def load_site(ref: str | None) -> Site:
         f"--site {ref}: there is no {path}; sites are {listed(there) if there else 'not there yet'}"
         ": `hpckit site init` writes one on the cluster"
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SpecError("is not UTF-8 text; save it as UTF-8", file=path) from None

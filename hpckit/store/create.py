@@ -61,8 +61,8 @@ def create(
     return _made(root, loaded, sweep, _record(loaded, sweep, seed), argv, None)
 
 
-def repeat(first: Run, argv: list[str]) -> Run:
-    """Make the run directory of a run's repetition: the same copies, seed and resources.
+def repeat(first: Run, *, root: Path, argv: list[str]) -> Run:
+    """Make the run directory of a run's repetition: the same copies and seed.
 
     Raises
     ------
@@ -72,8 +72,8 @@ def repeat(first: Run, argv: list[str]) -> Run:
     loaded = _loaded(first.dir, first.manifest)
     before = first.manifest.job
     record = _record(loaded, first.sweep, before.seed)
-    record = record.model_copy(update={"resources": before.resources})
-    return _made(first.dir.path.parent, loaded, first.sweep, record, argv, first.manifest.id)
+    record = record.model_copy(update={"table": before.table})
+    return _made(root, loaded, first.sweep, record, argv, first.manifest.id)
 
 
 def _made(
@@ -89,6 +89,7 @@ def _made(
         write_bytes(directory.job(loaded.source.suffix), loaded.text.encode())
         if sweep.table is not None:
             write_bytes(directory.table, _table_copy(loaded.job, sweep.table))
+            record = record.model_copy(update={"table_sha256": _sha256(directory.table)})
         manifest = Manifest(
             id=directory.id,
             parent=parent,
@@ -134,18 +135,17 @@ def changed_since(run: Run) -> list[str]:
     record = run.manifest.job
     copy = run.dir.job(Path(record.source).suffix)
     changes = []
-    if hashlib.sha256(copy.read_bytes()).hexdigest() != record.sha256:
+    if record.table_sha256 not in (None, _sha256(run.dir.table)):
+        changes.append(f"{run.dir.table}, the run's copy of the table, was changed")
+    if _sha256(copy) != record.sha256:
         changes.append(f"{copy}, the run's copy of the job, was changed")
     folder = Path(record.source).parent
     for name, sha256 in provenance.sibling_modules(Path(record.source)).items():
         if record.modules.get(name, sha256) != sha256:
             changes.append(f"{folder / name}, which the job imports, was changed")
     for name, before in record.inputs.items():
-        path = Path(name)
-        if not path.exists():
-            changes.append(f"{path}, an input, is gone")
-        elif provenance.file_fingerprint(path) != before:
-            changes.append(f"{path}, an input, was changed")
+        if provenance.file_fingerprint(Path(name)) != before:
+            changes.append(f"{name}, an input, was changed")
     return changes
 
 
@@ -187,9 +187,6 @@ def _record(loaded: LoadedJob, sweep: Sweep, seed: int | None) -> JobRecord:
         assignments=dict(sweep.assignments),
         defaults={name: str(value) for name, value in sweep.constants.items()},
         table=None if sweep.table is None else str(sweep.table),
-        table_sha256=None
-        if sweep.table is None
-        else hashlib.sha256(sweep.table.read_bytes()).hexdigest(),
         inputs=_inputs(job, sweep),
         tasks=len(sweep),
     )
@@ -204,6 +201,10 @@ def _inputs(job: Job, sweep: Sweep) -> dict[str, dict[str, Any]]:
             column = axis.columns[name]
             paths += [column[index] for index in range(len(column))]
     return {str(path): provenance.file_fingerprint(path) for path in dict.fromkeys(paths)}
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _table_copy(job: Job, table: Path) -> bytes:

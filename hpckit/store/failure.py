@@ -26,8 +26,13 @@ class Failure:
 
     def leave(self, path: Path) -> None:
         """Write it, unless another rank was first: that one's is the cause."""
-        with suppress(OSError), path.open("x") as stream:
-            json.dump(asdict(self), stream)
+        temporary = path.with_name(f".{path.name}.{self.rank}.tmp")
+        with suppress(OSError):
+            temporary.write_text(json.dumps(asdict(self)))
+            # Unlike a rename this fails where there is one, and unlike an open file it is whole.
+            path.hardlink_to(temporary)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_failure(path: Path) -> Failure | None:

@@ -90,6 +90,7 @@ class JobRecord(BaseModel):
     table: str | None = None
     """Where the CSV of the tasks came from; its copy is in the run directory."""
     table_sha256: str | None = None
+    """Of the copy."""
     inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Input files: path to size in bytes and sha256."""
     tasks: int = 1

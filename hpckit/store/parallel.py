@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 
-from hpckit.store.atomic import explained
+from hpckit.store.atomic import explained, sync
 from hpckit.store.fields import Piece, copy_piece
 from hpckit.store.packing import pack
 from hpckit.store.rundir import RunDir
@@ -52,4 +52,7 @@ def _write_own(run: RunDir, comm: Any, path: Path, pieces: Sequence[Piece]) -> N
     with explained(path), h5py.File(path, "r+", driver="mpio", comm=comm) as file:
         for piece in pieces:
             copy_piece(run, piece, file[piece.name])
+    with explained(path):
+        # What this node holds in its memory; the renaming rank can sync only its own.
+        sync(path)
     comm.Barrier()

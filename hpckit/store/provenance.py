@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,16 @@ def sibling_modules(job_source: Path) -> dict[str, str]:
             continue
         path = Path(file)
         own = path.is_relative_to(folder) and path != job_source
-        if own and "site-packages" not in path.parts and path.is_file():
+        if own and not _is_installed(path) and path.is_file():
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             found[str(path.relative_to(folder))] = digest
     return dict(sorted(found.items()))
+
+
+def _is_installed(path: Path) -> bool:
+    """Tell whether a module is Python's or of a package that the environment's list holds."""
+    places = (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values())
+    return "site-packages" in path.parts or any(path.is_relative_to(place) for place in places)
 
 
 def file_fingerprint(path: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class RunDir:
 
     def holds_work(self) -> bool:
         """Tell whether a session has left anything that would have to be done again."""
-        made = (self.results, self.progress, self.checkpoint, self.kept)
+        made = (self.results, self.checkpoint, self.kept)
         return any(path.exists() for path in made) or any(self.segments.iterdir())
 
     def remove_leftovers(self) -> None:

@@ -121,7 +121,8 @@ def test_a_complete_run_has_nothing_to_go_on_with(make_farm, hpckit):
     make_farm([{"energy": 1.0}, "failed"], "T=1,2")
     found = json.loads(hpckit("status", "last", "--json").output)
     assert (found["state"], found["reason"]) == ("failed", "1 of 2 tasks failed")
-    assert (found["done"], found["failed"], found["next"]) == (1, 1, None)
+    assert (found["done"], found["failed"]) == (1, 1)
+    assert found["next"] == f"hpckit retry {found['id']}"
 
 
 def test_status_of_an_spmd_run_names_the_rank_that_failed(make_fields, hpckit, traceback_of):

@@ -43,7 +43,8 @@ def test_failed_tasks_come_with_their_reason(make_farm, hpckit, traceback_of):
     at = lines.index("failed  T  error")
     assert lines[at + 1] == "     1  2  ValueError: [red]no"
     assert lines[-1] == f"in full: hpckit logs {run.id} --task N"
-    assert "tasks     2 of 3 done, 1 failed" in lines
+    assert "tasks       2 of 3 done, 1 failed" in lines
+    assert f"go on with  hpckit retry {run.id}" in lines
 
 
 def test_fields_named_as_what_a_farm_has(make_fields, hpckit):

@@ -93,3 +93,29 @@ def test_rerun_and_diff_name_what_changed(interrupted):
     assert "helper.py, which the job imports, was changed since" in again.stderr
     difference = interrupted("diff", first, interrupted.last().name)
     assert "helper.py: " in difference.stdout
+
+
+def test_a_changed_copy_of_the_table(hpckit):
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return 1 / n\n")
+    (hpckit.directory / "points.csv").write_text("n\n1\n0\n")
+    assert hpckit("run", "job.py", "--tasks", "points.csv").code == 3
+    (hpckit.last() / "tasks.csv").write_text("n\n7\n9\n")
+    refused = hpckit("retry", "last")
+    assert refused.code == 2
+    assert "the run's copy of the table, was changed" in refused.stderr
+
+
+def test_the_table_of_a_repetition_is_the_same(hpckit):
+    hpckit.job(
+        "from pathlib import Path\nfrom hpckit import farm\n@farm\n"
+        "def f(data: Path): return data.read_text()\n"
+    )
+    (hpckit.directory / "data.txt").write_text("5")
+    (hpckit.directory / "points.csv").write_text("data\ndata.txt\n")
+    assert hpckit("run", "job.py", "--tasks", "points.csv").code == 0
+    first = hpckit.last().name
+    ended = hpckit("rerun", hpckit.last(), "--output", "elsewhere")
+    assert ended.code == 0, ended.stderr
+    (again,) = (hpckit.directory / "elsewhere").iterdir()
+    difference = hpckit("diff", first, again)
+    assert "table" not in difference.stdout

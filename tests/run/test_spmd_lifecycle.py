@@ -328,3 +328,35 @@ def test_an_environment_that_makes_no_sense(hpckit, name, value):
     assert ended.code == 2
     assert ended.stderr == f"hpckit: ${name}={value!r}: must be a whole number above 0\n"
     assert [path.name for path in hpckit.directory.iterdir()] == ["job.py"]
+
+
+def test_lost_results_are_made_again(hpckit):
+    hpckit.job(QUICK)
+    assert hpckit("run", "job.py").code == 0
+    before = hpckit.digest()
+    (hpckit.last() / "results.h5").unlink()
+    assert hpckit("resume", "last").code == 0
+    assert hpckit.digest() == before
+
+
+def test_a_refusal_by_hand_is_told_once(hpckit):
+    hpckit.job(DIVERGES)
+    process = by_hand(hpckit, 2, "exec", "job.py", "late=false")
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert stderr.count("hpckit: n=1 is too small") == 1
+    assert hpckit.manifest().state == "failed"
+    blocked = hpckit.directory / "file"
+    blocked.touch()
+    process = by_hand(hpckit, 2, "exec", "job.py", "--output", str(blocked / "runs"))
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert stderr.count("no run directory can be made there") == 1
+
+
+def test_a_new_run_that_is_refused_after_work_has_failed(hpckit):
+    hpckit.job(
+        DIVERGES.replace("if not late:", "run.checkpoint(step=0, x=1.0)\n        if not late:")
+    )
+    ended = hpckit("run", "job.py", "late=false")
+    assert (ended.code, hpckit.manifest().state) == (1, "failed")

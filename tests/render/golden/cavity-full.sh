@@ -12,7 +12,7 @@
 #SBATCH --time=01:00:00
 #SBATCH --output=cavity-%j.out
 
-set -euo pipefail
+set -eo pipefail
 
 # What the programs find when they start.
 module load gcc/13.2

@@ -8,7 +8,7 @@
 #SBATCH --time=00:30:00
 #SBATCH --output=ising-%j.out
 
-set -euo pipefail
+set -eo pipefail
 
 # All tasks in this one allocation, 1 at a time.
 /opt/env/bin/python -m hpckit run /home/ann/jobs/ising.py "T=linspace(1.5,3.5,21)" --workers 1

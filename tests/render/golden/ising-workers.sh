@@ -11,7 +11,7 @@
 #SBATCH --time=00:30:00
 #SBATCH --output=ising-%j.out
 
-set -euo pipefail
+set -eo pipefail
 
 # What the programs find when they start.
 module load gcc/13.2
