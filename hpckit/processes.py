@@ -67,20 +67,23 @@ def leash(signum: int = signal.SIGKILL) -> Callable[[], None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block has ended.
+def uninterrupted() -> Iterator[list[int]]:
+    """Hold Ctrl-C and SIGTERM back until the block has ended; yield those that have come.
 
-    What a block writes and then notes stays in step that way. Signals come to the main thread;
-    in others this does nothing.
+    What a block writes and then notes stays in step that way, and no exception breaks into the
+    library code that it calls. Signals come to the main thread; in others this does nothing.
+    One that is ignored stays so.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = {s: signal.signal(s, lambda number, frame: came.append(number)) for s in signals}
+    before = {s: signal.getsignal(s) for s in signals if signal.getsignal(s) != signal.SIG_IGN}
+    for signum in before:
+        signal.signal(signum, lambda number, frame: came.append(number))
     try:
-        yield
+        yield came
     finally:
         for signum, handler in before.items():
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)

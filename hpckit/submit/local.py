@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from hpckit.errors import UsageError
-from hpckit.processes import leash
+from hpckit.processes import leash, uninterrupted
 from hpckit.render.launcher import mpiexec_argv, one_machine_variables
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import DRIVER_VARIABLE, Driver
@@ -91,14 +91,16 @@ def run_ranks(
     KeyboardInterrupt
         Passed on after all ranks have been ended.
     """
-    launcher = _started(argv, ranks, threads, keep_open)
     said: deque[str] = deque(maxlen=SAID_LINES)
-    readers = _readers(launcher, echo, BoundedLog(run.launcher_log), said)
-    try:
-        _watch(launcher, run, report)
-    except BaseException:
-        _end(launcher)
-        raise
+    # An interrupt that broke into `subprocess` could leave its lock held, and the wait for ever.
+    with uninterrupted() as signals:
+        launcher = _started(argv, ranks, threads, keep_open)
+        readers = _readers(launcher, echo, BoundedLog(run.launcher_log), said)
+        try:
+            _watch(launcher, run, report, signals)
+        finally:
+            if launcher.returncode is None:
+                _end(launcher)
     for reader in readers:
         reader.join(timeout=GRACE_SECONDS)
     return launcher.returncode, [line for line in said if line.strip()]
@@ -151,9 +153,12 @@ def _text(line: bytes) -> str:
     return line.decode(errors="replace").rstrip("\n")
 
 
-def _watch(launcher: subprocess.Popen[bytes], run: RunDir, report: Report) -> None:
+def _watch(
+    launcher: subprocess.Popen[bytes], run: RunDir, report: Report, signals: Sequence[int]
+) -> None:
+    """Wait for the end of the launcher, or for a signal."""
     reported = 0.0
-    while True:
+    while not signals:
         try:
             launcher.wait(POLL_SECONDS)
             return
