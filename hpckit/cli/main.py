@@ -77,6 +77,9 @@ def main() -> NoReturn:
         _end(str(error), error.exit_code)
     except click.exceptions.Exit as error:
         code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
     except click.UsageError as error:
         _end(f"{error.format_message()} (see {_help_of(error.ctx)})", 2)
     except click.ClickException as error:

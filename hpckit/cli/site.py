@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from hpckit.errors import UsageError
@@ -22,6 +24,8 @@ def init(name: str, to_stdout: bool) -> None:
     from hpckit.store.atomic import explained
     from hpckit.submit.survey import survey
 
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UsageError(f"{name!r} cannot be a site's name: letters, digits and _ . - are allowed")
     text = site_toml(survey(name))
     if to_stdout:
         click.echo(text, nl=False)

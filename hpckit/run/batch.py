@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -16,6 +15,7 @@ from hpckit.errors import HpckitError, LaunchError, StoreError
 from hpckit.processes import was_interrupted
 from hpckit.run.context import Task
 from hpckit.run.logs import begin_task, end_task
+from hpckit.run.tracebacks import own_traceback
 from hpckit.run.usage import Used
 from hpckit.spec.command import Command
 from hpckit.spec.job import Job
@@ -172,11 +172,5 @@ def _nothing() -> Any:
 
 
 def _told(error: BaseException) -> str:
-    """Return the traceback without hpckit's own frames; what hpckit itself raises says it all."""
-    if isinstance(error, HpckitError):
-        return str(error)
-    trace = error.__traceback__
-    own = str(Path(__file__).parent)
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    """Return the traceback; what hpckit itself raises says it all."""
+    return str(error) if isinstance(error, HpckitError) else own_traceback(error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from hpckit.errors import HpckitError, Interrupted, StoreError
 from hpckit.run.logs import capture_descriptors
 from hpckit.run.ranks import NTASKS_VARIABLE, end_mpi, library_version, start_mpi
 from hpckit.run.spmd import Run as RankContext
+from hpckit.run.tracebacks import own_traceback
 from hpckit.run.usage import usage
 from hpckit.store import create
 from hpckit.store import manifest as manifests
@@ -177,7 +177,7 @@ def _told(error: BaseException, directory: RunDir | None, *, refused: bool) -> t
         hint = f"; go on with: hpckit resume {directory.path}" if directory else ""
         return f"hpckit: interrupted{hint}", Interrupted.exit_code
     if not isinstance(error, HpckitError):
-        return _own_traceback(error), 1
+        return own_traceback(error), 1
     return f"hpckit: {error}", error.exit_code if refused else 1
 
 
@@ -189,12 +189,3 @@ def _record_end(directory: RunDir, failure: Failure) -> None:
     with suppress(StoreError):
         ended = manifests.read(directory.manifest).ended(state, reason, 0.0)
         ended.write(directory.manifest)
-
-
-def _own_traceback(error: BaseException) -> str:
-    """Return the traceback from the job's own first frame on."""
-    trace = error.__traceback__
-    own = str(Path(__file__).parent)
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()

@@ -12,14 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hpckit.errors import SpecError, UsageError
 from hpckit.spec.messages import listed, refused, shown
-from hpckit.spec.resources import Resources
+from hpckit.spec.resources import Count, Resources
 from hpckit.spec.tomltext import parse_toml
 from hpckit.units import Memory, Walltime
 
 VARIABLE = "HPCKIT_SITE"
 DEFAULT = "default"
 
-Count = Annotated[int, Field(strict=True, ge=1)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*$")]
 """What stands in a directive or on a shell line as it is."""
 

@@ -49,3 +49,16 @@ def test_no_slurm_here(hpckit):
     assert ended.code == 2
     assert ended.stderr.startswith("hpckit: sinfo: no such program on the PATH")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["a b", "../a", "", "a/b"])
+def test_a_name_that_is_none(hpckit, name):
+    ended = hpckit("site", "init", name)
+    assert ended.code == 2
+    assert ended.stderr.startswith(f"hpckit: {name!r} cannot be a site's name")
+
+
+def test_a_group_without_a_command_prints_its_help(hpckit):
+    ended = hpckit("site")
+    assert ended.code == 2
+    assert ended.stderr.startswith("Usage: hpckit site ")
