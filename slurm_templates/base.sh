@@ -5,7 +5,8 @@
 # Rendered by hpckit {{ version }} for the site {{ site.name }}; sbatch runs it as it is.
 {% block directives %}
 {% for name, value in directives.items() %}
-#SBATCH --{{ name }}={{ value | directive }}
+#SBATCH --{{ name }}{% if value is not none %}={{ value | directive }}{% endif %}
+
 {% endfor %}
 {% endblock %}
 

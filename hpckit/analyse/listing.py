@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from hpckit.analyse.counts import Counts, sealed_counts
-from hpckit.analyse.status import elapsed
+from hpckit.analyse.status import elapsed, shown_state
 from hpckit.analyse.values import duration, local_time, printable
 from hpckit.errors import StoreError
+from hpckit.jobstates import Standing
 from hpckit.spec.messages import counted
 from hpckit.store import manifest as manifests
 from hpckit.store.manifest import State
 from hpckit.store.progress import read_progress
-from hpckit.store.rundir import RunDir, list_runs
+from hpckit.store.rundir import RunDir
 
 DAMAGED = "damaged"
 
@@ -60,12 +61,18 @@ class Listed:
         return f"{'?' if self.done is None else self.done}/{self.total}"
 
 
-def listed(root: Path) -> list[Listed]:
-    """Describe all runs of a folder, oldest first; a damaged one is described as such."""
-    return [_listed(run) for run in list_runs(root)]
+def listed(runs: Sequence[RunDir], standings: Mapping[RunDir, Standing]) -> list[Listed]:
+    """Describe runs; a damaged one is described as such.
+
+    Parameters
+    ----------
+    standings
+        How the jobs stand of those that are with a scheduler.
+    """
+    return [_listed(run, standings.get(run)) for run in runs]
 
 
-def _listed(run: RunDir) -> Listed:
+def _listed(run: RunDir, standing: Standing | None) -> Listed:
     try:
         manifest = manifests.read(run.manifest)
     except StoreError as error:
@@ -79,7 +86,7 @@ def _listed(run: RunDir) -> Listed:
             problem = str(error)
     return Listed(
         run.id,
-        str(state),
+        shown_state(state, standing),
         manifest.job.name,
         manifest.job.kind,
         counts.done if counts else None,

@@ -23,7 +23,8 @@ class Section:
 def all_logs(run: RunDir, limit: int | None) -> Iterator[Section]:
     """Yield the last `limit` lines of each log, then why a rank failed."""
     for path in sorted(run.logs.glob("*.log")):
-        yield _section(path, _lines(path), limit)
+        if lines := _lines(path):
+            yield _section(path, lines, limit)
     yield from _failure(run)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hpckit.analyse.counts import Counts, sealed_counts
 from hpckit.analyse.values import duration, headline, printable
+from hpckit.jobstates import JobState, Standing
 from hpckit.store import manifest as manifests
 from hpckit.store.failure import read_failure
 from hpckit.store.manifest import Manifest, State
@@ -27,6 +28,8 @@ class Status:
         The sealed tasks of a farm; None for an spmd run.
     progress
         What a run that goes on told last.
+    standing
+        How its jobs stand, while a scheduler has them.
     rate, left
         Tasks or steps a second, and the seconds to the end; None where that is not known.
     next
@@ -44,13 +47,14 @@ class Status:
     rate: float | None
     left: float | None
     next: str | None
+    standing: Standing | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it in JSON's types; tasks or steps under ``done``, ``failed`` and ``total``."""
         done, failed, total = self.extent()
         return {
             "id": self.id,
-            "state": str(self.state),
+            "state": shown_state(self.state, self.standing),
             "reason": self.reason,
             "seconds": self.seconds,
             "sessions": self.sessions,
@@ -62,8 +66,15 @@ class Status:
             "sealed": self.counts.done + self.counts.failed if self.counts else None,
             "rate": self.rate,
             "seconds_left": self.left,
+            "jobs": self._jobs(),
+            "waits_for": self.standing.waits_for if self.standing else None,
             "next": self.next,
         }
+
+    def _jobs(self) -> dict[str, int]:
+        """Return how many jobs or elements there are of each class."""
+        counts = self.standing.counts() if self.standing else {}
+        return {str(state): counts[state] for state in JobState if counts.get(state)}
 
     def extent(self) -> tuple[int | None, int | None, int | None]:
         """Return how many tasks or steps are done and failed, and how many there are."""
@@ -75,7 +86,9 @@ class Status:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what there is to say, as labels and texts."""
-        facts = [("state", f"{self.state}: {self.reason}" if self.reason else str(self.state))]
+        state = shown_state(self.state, self.standing)
+        facts = [("state", f"{state}: {self.reason}" if self.reason else state)]
+        facts += self._queue()
         unit = "tasks" if self.counts else "steps"
         done, failed, total = self.extent()
         if done is not None and total:
@@ -87,7 +100,8 @@ class Status:
         if self.ranks:
             facts.append(("ranks", str(self.ranks)))
         again = f" in {self.sessions} sessions" if self.sessions > 1 else ""
-        facts.append(("time", duration(self.seconds) + again))
+        if self.seconds or self.standing is None:
+            facts.append(("time", duration(self.seconds) + again))
         if self.rate is not None:
             facts.append(("rate", f"{self.rate:.3g} {unit}/s"))
         if self.left is not None:
@@ -96,9 +110,35 @@ class Status:
             facts.append(("go on with", self.next))
         return facts
 
+    def _queue(self) -> list[tuple[str, str]]:
+        """Return what the scheduler says, in words."""
+        if self.standing is None:
+            return []
+        jobs = ", ".join(f"{count} {state}" for state, count in self._jobs().items())
+        facts = [("jobs", jobs)] if len(self.standing.jobs) > 1 else []
+        if self.standing.waits_for:
+            facts.append(("waits for", self.standing.waits_for))
+        if self.standing.doubt:
+            facts.append(("unsure", self.standing.doubt))
+        return facts
 
-def status(run: RunDir) -> Status:
+
+def shown_state(state: State, standing: Standing | None) -> str:
+    """Return the word for a run's state: the scheduler's class as long as it has the run."""
+    if standing is None:
+        return str(state)
+    if standing.has_ended and standing.trouble is None:
+        return str(JobState.COMPLETED)
+    return str(standing.state)
+
+
+def status(run: RunDir, standing: Standing | None = None) -> Status:
     """Look at a run.
+
+    Parameters
+    ----------
+    standing
+        How its jobs stand, while a scheduler has them.
 
     Raises
     ------
@@ -122,6 +162,7 @@ def status(run: RunDir) -> Status:
         rate,
         None if progress is None or not rate else _left(progress) / rate,
         next_step(run, manifest, state, counts),
+        standing,
     )
 
 
@@ -138,7 +179,7 @@ def elapsed(run: RunDir, manifest: Manifest, state: State) -> float:
 
 def next_step(run: RunDir, manifest: Manifest, state: State, counts: Counts | None) -> str | None:
     """Return the command that ends what is missing of a run, or failed."""
-    if state in (State.RUNNING, State.COMPLETED):
+    if state in (State.SUBMITTED, State.RUNNING, State.COMPLETED):
         return None
     if counts is not None and not counts.missing and run.results.is_file():
         return f"hpckit retry {reference(run)}" if counts.failed else None

@@ -43,10 +43,11 @@ def command(
     """
     from hpckit.analyse.compare_results import Verdict, compare_results, overall
     from hpckit.analyse.compare_runs import compare_runs
+    from hpckit.cli.settle import find_settled
     from hpckit.store import manifest as manifests
-    from hpckit.store.rundir import find, require_results, runs_root
+    from hpckit.store.rundir import require_results
 
-    runs = [find(ref, runs_root(output)) for ref in (a, b)]
+    runs = [find_settled(ref, output) for ref in (a, b)]
     made = [manifests.read(run.manifest) for run in runs]
     difference = compare_runs(runs[0], made[0], runs[1], made[1])
     if not as_json:

@@ -16,10 +16,11 @@ from hpckit.cli.options import json_option, output_option
 @json_option
 def command(runs: tuple[str, ...], output: Path | None, as_json: bool) -> None:
     """Print the sha256 of the results of runs: equal where the results are."""
+    from hpckit.cli.settle import find_settled
     from hpckit.store.digest import combined, variable_digests
-    from hpckit.store.rundir import find, require_results, runs_root
+    from hpckit.store.rundir import require_results
 
-    found = [find(run, runs_root(output)) for run in runs]
+    found = [find_settled(run, output) for run in runs]
     paths = [require_results(run) for run in found]
     entries = []
     for run, path in zip(found, paths, strict=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hpckit.cli.options import output_option
+from hpckit.cli.scheduled import scheduled_element, scheduled_rank
 from hpckit.errors import HpckitError, UsageError
 
 if TYPE_CHECKING:
@@ -23,18 +24,32 @@ if TYPE_CHECKING:
 @click.argument("job", metavar="JOB|RUN")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
+@click.option("--session", type=click.IntRange(1), hidden=True, help="Of a submitted run.")
+@click.option("--element", type=click.IntRange(0), hidden=True, help="Of the session's array.")
+@click.option("--workers", type=click.IntRange(1), default=1, hidden=True, help="Of the element.")
 @output_option
 def command(
-    job: str, parameters: tuple[str, ...], seed: int | None, output: Path | None
+    job: str,
+    parameters: tuple[str, ...],
+    seed: int | None,
+    session: int | None,
+    element: int | None,
+    workers: int,
+    output: Path | None,
 ) -> NoReturn:
-    """Run under mpirun, srun, or a script."""
+    """Run under mpirun, srun, or a script; batch scripts of submitted runs give --session."""
     from hpckit.threads import limit_threads
 
     limit_threads(1)
     if (Path(job) / "run.json").is_file():
         if parameters:
             raise UsageError(f"{job}: the parameters of a run are fixed: leave {parameters[0]}")
-        _launched_rank(Path(job).resolve())
+        run = Path(job).resolve()
+        if session is None:
+            _launched_rank(run)
+        if element is None:
+            scheduled_rank(run, session)
+        scheduled_element(run, session, element, workers)
     from hpckit.spec.load import load_job
     from hpckit.spec.sweep import Sweep
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hpckit.cli.options import output_option, run_argument
+from hpckit.cli.settle import settled
 from hpckit.errors import UsageError
+from hpckit.store import manifest as manifests
+from hpckit.store.manifest import State
+from hpckit.store.rundir import RunDir, find, runs_root
 
 if TYPE_CHECKING:
     from hpckit.analyse.runlogs import Section
-    from hpckit.store.rundir import RunDir
 
 LINES = 100
+
+ASK_SECONDS = 10.0
+"""Between two questions to a scheduler."""
 
 
 @click.command(help="Print what a run's tasks or ranks printed.")
@@ -31,6 +38,7 @@ LINES = 100
     metavar="N",
     help="The last lines of each log.",
 )
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until the run has ended.")
 @click.option("--all", "everything", is_flag=True, help="All lines.")
 @output_option
 def command(
@@ -38,16 +46,19 @@ def command(
     task: int | None,
     rank: int | None,
     lines: int,
+    follow: bool,
     everything: bool,
     output: Path | None,
 ) -> None:
     """Print logs under a heading a file, and the traceback of a task or rank that failed."""
-    from hpckit.store import manifest as manifests
-    from hpckit.store.rundir import find, runs_root
-
     if task is not None and rank is not None:
         raise UsageError("--task and --rank exclude each other: a farm has tasks, spmd has ranks")
     found = find(run, runs_root(output))
+    if follow:
+        if task is not None or rank is not None:
+            raise UsageError("--follow prints all logs: leave --task and --rank")
+        _follow(found)
+        return
     limit = None if everything else lines
     if not _print_all(_sections(found, task, rank, limit)):
         failed = manifests.read(found.manifest).counts.get("failed", 0)
@@ -59,7 +70,6 @@ def _sections(
     run: RunDir, task: int | None, rank: int | None, limit: int | None
 ) -> Iterable[Section]:
     from hpckit.analyse.runlogs import all_logs, rank_log
-    from hpckit.store import manifest as manifests
 
     manifest = manifests.read(run.manifest)
     if task is not None:
@@ -83,6 +93,36 @@ def _task_sections(run: RunDir, task: int, count: int, limit: int | None) -> Ite
     yield from task_log(run, task, limit)
     if error is not None:
         yield Section(f"why task {task} failed", error.splitlines())
+
+
+def _follow(run: RunDir) -> None:
+    """Print what comes into the logs, under a heading wherever the log changes."""
+    from hpckit.analyse.follow import follow
+    from hpckit.cli.console import print_heading
+
+    last = None
+    for section in follow(run, _end_of(run)):
+        if section.heading != last:
+            print_heading(f"── {section.heading}")
+            last = section.heading
+        for line in section.lines:
+            click.echo(line)
+    click.echo(f"{run.id}: {manifests.read(run.manifest).effective_state()}", err=True)
+
+
+def _end_of(run: RunDir) -> Callable[[], bool]:
+    """Return what tells whether a run has ended; it asks the scheduler now and then."""
+    asked_at = -ASK_SECONDS
+
+    def has_ended() -> bool:
+        nonlocal asked_at
+        if time.monotonic() - asked_at > ASK_SECONDS:
+            asked_at = time.monotonic()
+            return settled(run).effective_state() not in (State.RUNNING, State.SUBMITTED)
+        manifest = manifests.read(run.manifest)
+        return manifest.effective_state() not in (State.RUNNING, State.SUBMITTED)
+
+    return has_ended
 
 
 def _print_all(sections: Iterable[Section]) -> int:

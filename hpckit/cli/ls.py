@@ -16,10 +16,12 @@ from hpckit.cli.options import json_option, output_option
 def command(output: Path | None, as_json: bool) -> None:
     """List runs, the newest last."""
     from hpckit.analyse.listing import listed
-    from hpckit.store.rundir import runs_root
+    from hpckit.cli.settle import standings_told
+    from hpckit.store.rundir import list_runs, runs_root
 
     root = runs_root(output)
-    runs = listed(root)
+    there = list_runs(root)
+    runs = listed(there, standings_told(there))
     if as_json:
         click.echo(json.dumps([run.to_json() for run in runs], indent=1))
         return

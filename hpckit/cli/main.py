@@ -17,10 +17,13 @@ from hpckit.errors import HpckitError
 
 COMMANDS = {
     "run": "Run a job here, in the foreground.",
+    "submit": "Submit a job to a cluster's scheduler.",
     "render": "Print the batch script of a job; `sbatch` runs it as it is.",
     "exec": "Run one rank of a job, or a whole farm, under whatever started it.",
     "resume": "End what is missing of a run.",
     "retry": "Do the failed tasks of a farm again, and those that are missing.",
+    "wait": "Wait until a run has ended, and say how.",
+    "cancel": "End a run before its time; what is sealed stays.",
     "rerun": "Repeat a run from its manifest, and say whether it is the same.",
     "ls": "List the runs.",
     "status": "Say how far a run is.",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+ENGINE_HELP = "Another engine than before."
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -29,3 +30,17 @@ def json_option(function: F) -> F:
 def run_argument(function: F) -> F:
     """Add RUN: a directory, an id, the beginning of one, or `last`."""
     return click.argument("run", metavar="RUN")(function)
+
+
+def site_option(function: F) -> F:
+    """Add --site: the cluster."""
+    return click.option("--site", help="A site's name or TOML file  [default: $HPCKIT_SITE]")(
+        function
+    )
+
+
+def resource_options(function: F) -> F:
+    """Add --walltime and --mem, in place of the job's own."""
+    walltime = click.option("--walltime", help="In place of the job's, such as 2h.")
+    mem = click.option("--mem", help="In place of the job's (a farm's: of a task), such as 4G.")
+    return walltime(mem(function))

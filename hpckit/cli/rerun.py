@@ -43,10 +43,11 @@ def command(
 ) -> NoReturn:
     """Run again with the same job file, parameters and seed."""
     limit_threads(1)
+    from hpckit.cli.settle import find_settled
     from hpckit.store.create import changed_since, reopen, repeat
-    from hpckit.store.rundir import find, require_results, runs_root
+    from hpckit.store.rundir import require_results
 
-    first = find(run, runs_root(output))
+    first = find_settled(run, output)
     require_results(first)
     original = reopen(first)
     before = original.manifest

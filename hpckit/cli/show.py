@@ -36,10 +36,10 @@ def command(
     from hpckit.analyse import overview
     from hpckit.analyse.counts import sealed_counts
     from hpckit.cli.console import print_facts
+    from hpckit.cli.settle import find_settled
     from hpckit.store import manifest as manifests
-    from hpckit.store.rundir import find, runs_root
 
-    found = find(run, runs_root(output))
+    found = find_settled(run, output)
     manifest = manifests.read(found.manifest)
     counts = sealed_counts(found, manifest) if manifest.job.kind == "farm" else None
     if as_json:

@@ -17,9 +17,15 @@ from hpckit.cli.options import json_option, output_option, run_argument
 def command(run: str, output: Path | None, as_json: bool) -> None:
     """Print the state of a run and, while it goes on, its rate and the time left."""
     from hpckit.analyse.status import status
+    from hpckit.cli.settle import close, standings_told
     from hpckit.store.rundir import find, runs_root
 
-    found = status(find(run, runs_root(output)))
+    there = find(run, runs_root(output))
+    standing = standings_told([there]).get(there)
+    if standing is not None and standing.has_ended:
+        close(there, standing)
+        standing = None
+    found = status(there, standing)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
         return

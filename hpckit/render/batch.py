@@ -68,7 +68,7 @@ def _farm(work: Work, site: Site, workers: int | None) -> Script:
     task, name = work.job.resources, work.job.name
     partition = site.partition_for(task if workers is None else together(task, workers))
     if workers is None:
-        workers = _room(partition, task, work.tasks)
+        workers = room(partition, task, work.tasks)
     asked = together(task, workers)
     return Script(
         template="farm.sh",
@@ -80,7 +80,7 @@ def _farm(work: Work, site: Site, workers: int | None) -> Script:
     )
 
 
-def _room(partition: Partition | None, task: Resources, tasks: int) -> int:
+def room(partition: Partition | None, task: Resources, tasks: int) -> int:
     """Return how many tasks a node of a partition takes side by side; 1 if nobody knows."""
     cpus = partition.cpus_per_node if partition else None
     most = min((cpus or task.cpus_per_task) // task.cpus_per_task, tasks)

@@ -32,21 +32,32 @@ class Script:
     title
         One line on what it does.
     directives
-        Options of sbatch(1) without their dashes.
+        Options of sbatch(1) without their dashes; None is the value of one that takes none.
     variables
         What it exports.
     launch
         The words of its one command.
     workers
         Tasks at a time, for a farm.
+    exits
+        The folder for exit statuses, of a script that is submitted for a run.
+    id
+        The name of its file there, which the shell expands.
+    signal, time_is_up, max_restarts
+        What warns it, the exit status of a program that heeded it, and how often it goes on.
     """
 
     template: str
     title: str
-    directives: Mapping[str, object]
+    directives: Mapping[str, object | None]
     launch: Sequence[str]
     variables: Mapping[str, str] = field(default_factory=dict)
     workers: int | None = None
+    exits: Path | None = None
+    id: str | None = None
+    signal: str | None = None
+    time_is_up: int | None = None
+    max_restarts: int | None = None
 
 
 def render(script: Script, site: Site, version: str) -> str:

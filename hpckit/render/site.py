@@ -17,6 +17,8 @@ def site_toml(site: Site) -> str:
     if site.mpi:
         lines.append(f'mpi = "{site.mpi}"                # what srun is given as --mpi')
     lines.append('# modules = ["openmpi"]    # what jobs load')
+    limits = {name: getattr(site, name) for name in ("max_array_size", "max_submit_jobs")}
+    lines += [f"{name} = {limit}" for name, limit in limits.items() if limit is not None]
     for partition in site.partitions:
         lines += ["", "[[partitions]]", *_facts(partition)]
     return "\n".join(lines) + "\n"

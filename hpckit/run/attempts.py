@@ -17,6 +17,8 @@ def earlier_attempts(run: RunDir, tasks: int) -> NDArray[np.int32]:
     results = [run.results] if run.results.is_file() else []
     for path in [*results, *(segment.path for segment in list_segments(run.segments))]:
         with reading(path) as file:
+            if f"{DETAILS}/attempts" not in file:
+                continue  # Not one task of it has come to an end.
             task = file["task"][()]
             # A missing task's fill value is below zero.
             tried[task] = np.maximum(tried[task], file[f"{DETAILS}/attempts"][()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
@@ -74,6 +75,8 @@ class FarmDriver:
         By each worker so far, by process id.
     reason
         The end of the first failure's traceback.
+    drain_until
+        Set once no more is to be begun: when what still runs is given up.
     """
 
     spec: FarmSpec
@@ -87,6 +90,7 @@ class FarmDriver:
     tried: NDArray[np.int32] | None = None
     used: dict[int, Used] = field(default_factory=dict)
     reason: str | None = None
+    drain_until: float | None = None
     suspects: deque[Batch] = field(default_factory=deque)
     flying: dict[Future[Outcome], Batch] = field(default_factory=dict)
     trouble: HpckitError | None = None
@@ -106,16 +110,29 @@ class FarmDriver:
         self.engine = self.make_engine()
         self.sizer = BatchSizer(self.engine.workers)
         try:
-            while self._submit() or self.flying:
+            while (self._submit() or self.flying) and not self._is_late():
                 self._collect()
                 self.sealer.seal_if_due()
                 self.publisher.publish(self.done, self.failed, self.total, self.reason)
-            self.engine.close()
+            if self.flying:
+                self.engine.kill()
+            else:
+                self.engine.close()
         except BaseException:
             self.engine.kill()
             raise
         finally:
             self.sealer.seal()
+
+    def drain(self, seconds: float) -> None:
+        """Begin no more batches, and give up after `seconds` what then still runs.
+
+        A signal handler may call it.
+        """
+        self.drain_until = time.monotonic() + max(seconds, 0.0)
+
+    def _is_late(self) -> bool:
+        return self.drain_until is not None and time.monotonic() > self.drain_until
 
     def _submit(self) -> bool:
         """Fill the engine; tell whether anything is in flight."""
@@ -136,6 +153,8 @@ class FarmDriver:
 
     def _next(self) -> Batch | None:
         """Return a batch if the engine should have one more."""
+        if self.drain_until is not None:
+            return None
         if self.suspects:
             return None if self.flying else self.suspects.popleft()
         left = sum(map(len, self.pending))

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from hpckit.errors import HpckitError, Interrupted, StoreError
 from hpckit.run.logs import capture_descriptors
-from hpckit.run.ranks import NTASKS_VARIABLE, end_mpi, library_version, start_mpi
+from hpckit.run.notice import Notice, TimeIsUp
+from hpckit.run.ranks import end_mpi, library_version, start_mpi
 from hpckit.run.spmd import Run as RankContext
 from hpckit.run.tracebacks import own_traceback
 from hpckit.run.usage import usage
@@ -22,7 +23,7 @@ from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
 from hpckit.store.lock import join_ranks
 from hpckit.store.logs import BoundedLog
-from hpckit.store.manifest import Manifest, State
+from hpckit.store.manifest import DRIVER_VARIABLE, Manifest, State
 from hpckit.store.progress import Publisher, Report, silent
 from hpckit.store.rundir import RunDir
 
@@ -41,9 +42,21 @@ def run_rank(open_run: Callable[[], Run], report: Report = silent) -> tuple[RunD
         Where the results are. A rank that fails does not return: it ends all ranks.
     int
         This rank's number.
+
+    Raises
+    ------
+    TimeIsUp
+        On all ranks, after a checkpoint: MPI has been ended in good order.
     """
+    notice = Notice.from_environment()
+    with notice.heeded():
+        return _run_rank(open_run, report, notice)
+
+
+def _run_rank(open_run: Callable[[], Run], report: Report, notice: Notice) -> tuple[RunDir, int]:
     begun = time.monotonic()
     world = start_mpi()
+    stopped: TimeIsUp | None = None
     directory: RunDir | None = None
     context: RankContext | None = None
     terminal = os.dup(2)
@@ -59,18 +72,27 @@ def run_rank(open_run: Callable[[], Run], report: Report = silent) -> tuple[RunD
             run.sweep[0],
             run.manifest.job.seed,
             Publisher(directory.progress, report),
+            notice,
         )
         body: Any = run.job.body
         returned = body(context, **context.params)
         if returned is not None and context.rank == 0:
             print(f"hpckit: {run.job.name} returned a value, which is not kept: use run.save")
         _finish(run, context, begun)
+    except TimeIsUp as stop:
+        stopped = stop
+        if world.Get_rank() == 0:
+            _stop(run, begun)
+        world.Barrier()
     except BaseException as error:
         refused = context is None or not context.has_worked
         _fail(world, directory, _told(error, directory, refused=refused), terminal)
     sys.stdout.flush()
     rank = int(world.Get_rank())
     end_mpi()
+    if stopped is not None:
+        raise stopped
+    assert directory is not None
     return directory, rank
 
 
@@ -124,6 +146,14 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
     context.comm.Barrier()
 
 
+def _stop(run: Run, begun: float) -> None:
+    """Give the run back to the scheduler, which will go on with it."""
+    manifest = manifests.read(run.dir.manifest)
+    seconds = manifest.seconds + time.monotonic() - begun
+    waiting = manifest.updated(state=State.SUBMITTED, driver=None, seconds=seconds)
+    waiting.write(run.dir.manifest)
+
+
 def _final(run: Run, context: RankContext, begun: float) -> Manifest:
     return manifests.read(run.dir.manifest).ended(
         State.COMPLETED,
@@ -156,7 +186,7 @@ def _fail(world: Any, directory: RunDir | None, told: tuple[str, int], terminal:
         own.leave(directory.failure)
         left = read_failure(directory.failure)
         rank_log(directory, own.rank).write(f"{text}\n".encode())
-    if left is None or (left == own and NTASKS_VARIABLE not in os.environ):
+    if left is None or (left == own and DRIVER_VARIABLE not in os.environ):
         # Nobody shows the failure after all that the ranks print.
         os.write(terminal, f"{text}\n".encode(errors="replace"))
         if directory is not None:
@@ -182,8 +212,13 @@ def _told(error: BaseException, directory: RunDir | None, *, refused: bool) -> t
 
 
 def _record_end(directory: RunDir, failure: Failure) -> None:
-    """Write how the run ended, where no other process watches it."""
+    """Write how the run ended, where no other process watches it.
+
+    A scheduler that interrupts its own job may start it again: it knows how that ended.
+    """
     interrupted = failure.exit_code == Interrupted.exit_code
+    if interrupted and manifests.read(directory.manifest).submission is not None:
+        return
     state = State.INTERRUPTED if interrupted else State.FAILED
     reason = failure.text.splitlines()[-1].removeprefix("hpckit: ")
     with suppress(StoreError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import sys
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hpckit.errors import LaunchError, UsageError
@@ -14,6 +16,14 @@ NTASKS_VARIABLE = "HPCKIT_NTASKS"
 
 START_TIMEOUT = "HPCKIT_MPI_TIMEOUT"
 """Seconds that MPI may take to start; a launcher and a library that disagree can hang."""
+
+LOCAL_RANKS = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "SLURM_LOCALID",
+)
+"""Where launchers tell a program its number on its node."""
 
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where launchers tell a program how many copies of it they started."""
@@ -59,10 +69,9 @@ def start_mpi() -> Any:
     from mpi4py import MPI
 
     expected, timeout = launched_ranks(), _positive(START_TIMEOUT, "120")
-    faulthandler.dump_traceback_later(timeout, exit=True, file=sys.__stderr__ or sys.stderr)
-    if not MPI.Is_initialized():
-        MPI.Init_thread()
-    faulthandler.cancel_dump_traceback_later()
+    with _ended_after(timeout, _hang(timeout, library_version())):
+        if not MPI.Is_initialized():
+            MPI.Init_thread()
     world = MPI.COMM_WORLD
     if expected is not None and expected != world.Get_size():
         raise LaunchError(_singletons(expected, world.Get_size(), library_version()))
@@ -94,6 +103,19 @@ def import_mpi() -> None:
         ) from None
 
 
+def local_rank(comm: Any) -> int:
+    """Return a rank's number on its node: what its launcher says, or else MPI; collective."""
+    for variable in LOCAL_RANKS:
+        if os.environ.get(variable, "").isdecimal():
+            return int(os.environ[variable])
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    rank = int(node.Get_rank())
+    node.Free()
+    return rank
+
+
 def library_version() -> str:
     """Return the first line of the MPI library's description of itself."""
     from mpi4py import MPI
@@ -107,6 +129,37 @@ def end_mpi() -> None:
 
     if MPI.Is_initialized() and not MPI.Is_finalized():
         MPI.Finalize()
+
+
+@contextmanager
+def _ended_after(seconds: int, message: str) -> Iterator[None]:
+    """Kill this process, with a message, if the block takes longer.
+
+    A process of its own does it: the library does not let Python run while it starts.
+    """
+    reading, writing = os.pipe()
+    parent, watcher = os.getpid(), os.fork()
+    if watcher == 0:
+        os.close(writing)
+        if not select.select([reading], [], [], seconds)[0]:
+            os.write(2, f"hpckit: {message}\n".encode())
+            os.kill(parent, signal.SIGKILL)
+        os._exit(0)
+    os.close(reading)
+    try:
+        yield
+    finally:
+        os.close(writing)
+        os.waitpid(watcher, 0)
+
+
+def _hang(seconds: int, library: str) -> str:
+    return (
+        f"MPI did not start in {seconds} s: the launcher and the library ({library}) may not be "
+        "of one kind, or some ranks never came up. Use the mpiexec that belongs to the library, "
+        "or with srun the --mpi flavour that it was built for (`srun --mpi=list`); "
+        f"${START_TIMEOUT} gives it more time"
+    )
 
 
 def _singletons(expected: int, found: int, library: str) -> str:

@@ -22,11 +22,12 @@ from hpckit.run.farm import FarmDriver
 from hpckit.run.sealing import Sealer
 from hpckit.run.usage import Used, usage
 from hpckit.store.block import TaskState
+from hpckit.store.collect import collect
 from hpckit.store.create import Run
 from hpckit.store.lock import driving
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.progress import Publisher, Report
-from hpckit.store.results import assemble, attributes_of_none, task_states
+from hpckit.store.results import task_states
 from hpckit.store.segments import SegmentWriter, set_aside_damaged
 from hpckit.threads import limit_threads
 
@@ -55,11 +56,14 @@ def work_farm(
         manifest = run.manifest.started(engine=engine, workers=workers)
         manifest.write(run.dir.manifest)
         try:
-            driver = _driver(run, lambda: factory(workers, run.dir.path), report, again)
+            driver = _driver(
+                run, lambda: factory(workers, run.dir.log("worker-{pid}")), report, again
+            )
             used = driver.used
             if driver.pending[0]:
                 driver.run()
-            return _finish(run, manifest, begun, used)
+            seconds = time.monotonic() - begun
+            return collect(run, manifest, seconds, usage=usage(used))
         except KeyboardInterrupt:
             _end(run, manifest, begun, used, State.INTERRUPTED, "interrupted")
             raise Interrupted(_hint(run, again)) from None
@@ -95,7 +99,7 @@ def _driver(
     pending = _pending(states, again)
     before, done = len(states) - len(pending), int((states == TaskState.DONE).sum())
     return FarmDriver(
-        spec=_spec(run),
+        spec=farm_spec(run),
         make_engine=make_engine,
         pending=deque([pending]),
         sealer=Sealer(SegmentWriter(run.dir.segments)),
@@ -107,7 +111,8 @@ def _driver(
     )
 
 
-def _spec(run: Run) -> FarmSpec:
+def farm_spec(run: Run) -> FarmSpec:
+    """Return what workers need to know of a run."""
     source = Path(run.manifest.job.source)
     return FarmSpec(
         run=run.dir.path,
@@ -122,27 +127,6 @@ def _spec(run: Run) -> FarmSpec:
 def _pending(states: NDArray[np.int8], again: frozenset[TaskState]) -> Sequence[int]:
     chosen = np.isin(states, [int(state) for state in again])
     return range(len(states)) if chosen.all() else Scattered(np.flatnonzero(chosen))
-
-
-def _finish(run: Run, manifest: Manifest, begun: float, used: Mapping[int, Used]) -> Manifest:
-    states = task_states(run.dir, len(run.sweep))
-    counts = {s.name.lower(): int((states == s).sum()) for s in TaskState}
-    failed = counts["failed"]
-    final = manifest.ended(
-        State.FAILED if failed else State.COMPLETED,
-        f"{failed} of {len(states)} tasks failed" if failed else None,
-        time.monotonic() - begun,
-        counts=counts,
-        usage=usage(used),
-    )
-    assemble(run.dir, run.sweep, final.to_json(), run.job.attrs)
-    for name in attributes_of_none(run.dir.results, run.job.attrs):
-        print(
-            f"hpckit: attrs: {name!r} is neither a parameter nor a returned field", file=sys.stderr
-        )
-    final.write(run.dir.manifest)
-    run.dir.progress.unlink(missing_ok=True)
-    return final
 
 
 def _end(

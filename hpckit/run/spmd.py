@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpckit.run.context import stream
+from hpckit.run.notice import Notice, TimeIsUp
+from hpckit.run.ranks import local_rank
 from hpckit.store.progress import Publisher
 from hpckit.store.rundir import RunDir
 
@@ -43,6 +45,7 @@ class Run:
         params: dict[str, Any],
         seed: int,
         publisher: Publisher,
+        notice: Notice,
     ) -> None:
         self.comm = comm
         self.rank: int = comm.Get_rank()
@@ -54,7 +57,13 @@ class Run:
         self._directory = directory
         self._seed = seed
         self._publisher = publisher
+        self._notice = notice
         self._file: RankFile | None = None
+
+    @cached_property
+    def local_rank(self) -> int:
+        """The rank's number among those on its node; collective at its first use."""
+        return local_rank(self.comm)
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -122,6 +131,9 @@ class Run:
     def checkpoint(self, *, step: int, **values: Any) -> None:
         """Write what the program needs to go on from here; collective, and safe on return.
 
+        If the scheduler has given notice that the time is nearly up, the program ends with it:
+        the job goes back to the queue, and on from this checkpoint.
+
         Parameters
         ----------
         step
@@ -144,6 +156,17 @@ class Run:
             "records": {n: list(s.items()) for n, s in self.records.items()},
         }
         Checkpoints(self._directory, self.comm).write(int(step), values, state)
+        if self.must_stop():
+            raise TimeIsUp(f"the time is nearly up: stopped at step {step}")
+
+    def must_stop(self) -> bool:
+        """Tell whether the time is nearly up, so that a checkpoint is due; collective.
+
+        All ranks get the same answer: yes, once the scheduler has given notice to one of them.
+        """
+        if self._notice.signum is None:
+            return False
+        return bool(self.comm.allreduce(int(self._notice.has_come)))
 
     def restore(self) -> dict[str, Any] | None:
         """Return the last checkpoint's values and ``step``; None at a first start. Collective.

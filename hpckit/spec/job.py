@@ -16,13 +16,14 @@ from hpckit.spec.attributes import Attrs, checked_attrs
 from hpckit.spec.command import Command
 from hpckit.spec.messages import listed, shown, unknown
 from hpckit.spec.params import Param, beside
+from hpckit.spec.policy import Policy
 from hpckit.spec.resources import Resources
 
 Body: TypeAlias = Callable[..., Any]
 Kind: TypeAlias = Literal["farm", "spmd"]
 
 CONTEXT: dict[str, str] = {"farm": "task", "spmd": "run"}
-OPTIONS = ("name", "seed", "attrs", *Resources.model_fields)
+OPTIONS = ("name", "seed", "attrs", *Resources.model_fields, *Policy.model_fields)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
@@ -42,6 +43,8 @@ class Job(BaseModel):
         In the order of the signature.
     resources
         What one run asks for.
+    policy
+        What is to happen when a submitted run's time is up or it does not end well.
     body
         The function, or the command.
     takes_context
@@ -62,6 +65,7 @@ class Job(BaseModel):
     resources: Resources
     body: Body | Command
     takes_context: bool
+    policy: Policy = Policy()
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     attrs: Attrs = {}
     doc: str = ""
@@ -104,8 +108,9 @@ def farm(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
     function
         Takes annotated parameters, and before them ``task`` if it wants the context.
     **options
-        Fields of `Resources`, with one task at most; ``seed``, an integer; ``attrs``, attributes
-        by the name of a parameter or a result; ``name``, where it is not to be the function's.
+        Fields of `Resources`, with one task at most, and of `Policy`; ``seed``, an integer;
+        ``attrs``, attributes by the name of a parameter or a result; ``name``, where it is not to
+        be the function's.
 
     Raises
     ------
@@ -140,8 +145,8 @@ def spmd(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
 
 def checked_options(
     options: Mapping[str, Any], kind: Kind
-) -> tuple[Resources, int, Attrs, str | None]:
-    """Validate the options of a decorator: the resources, the seed, the attrs and the name.
+) -> tuple[Resources, Policy, int, Attrs, str | None]:
+    """Validate a decorator's options: the resources, the policy, the seed, the attrs, the name.
 
     Raises
     ------
@@ -161,8 +166,10 @@ def checked_options(
             "is for farms; an spmd job says it where it saves: run.save(..., units=, long_name=)",
             key="attrs",
         )
-    seed, name = options.get("seed", 0), options.get("name")
-    return resources, checked_seed(seed), checked_attrs(options.get("attrs", {})), name
+    rules = {k: v for k, v in options.items() if k in Policy.model_fields}
+    policy = Policy.from_options(rules, owner=f"@{kind}")
+    seed, attrs = checked_seed(options.get("seed", 0)), checked_attrs(options.get("attrs", {}))
+    return resources, policy, seed, attrs, options.get("name")
 
 
 def checked_seed(seed: Any) -> int:
@@ -198,7 +205,7 @@ def checked_name(name: Any) -> str:
 def _decorate(
     kind: Kind, function: Body | None, options: Mapping[str, Any]
 ) -> Job | Callable[[Body], Job]:
-    resources, seed, attrs, name = checked_options(options, kind)
+    resources, policy, seed, attrs, name = checked_options(options, kind)
 
     def decorate(function: Body) -> Job:
         _check_function(kind, function)
@@ -210,6 +217,7 @@ def _decorate(
             resources=resources,
             body=function,
             takes_context=takes_context,
+            policy=policy,
             seed=seed,
             attrs=attrs,
             doc=next(iter((function.__doc__ or "").strip().splitlines()), ""),

@@ -86,6 +86,8 @@ class Site(BaseModel):
 
     Attributes
     ----------
+    scheduler
+        What queues its jobs.
     launcher
         What starts the ranks of an spmd job.
     mpi
@@ -94,6 +96,11 @@ class Site(BaseModel):
         Names for ``module load``, and shell lines, at the beginning of each script.
     environment
         Variables that scripts export.
+    scratch
+        A folder on each node's own disk, where commands work.
+    max_array_size, max_submit_jobs
+        Slurm's limits: an array's indices stay below the one, a user's jobs in the queue, each
+        element counted, do not exceed the other.
     templates
         A folder whose Jinja files take the place of hpckit's.
     """
@@ -103,11 +110,15 @@ class Site(BaseModel):
     name: Word
     account: Word | None = None
     qos: Word | None = None
+    scheduler: Literal["slurm"] = "slurm"
     launcher: Literal["srun", "mpiexec", "none"] = "srun"
     mpi: Word | None = None
     modules: tuple[Word, ...] = ()
     prologue: tuple[str, ...] = ()
     environment: Mapping[str, str] = Field(default_factory=dict)
+    scratch: str | None = None
+    max_array_size: Count | None = None
+    max_submit_jobs: Count | None = None
     templates: Path | None = None
     partitions: tuple[Partition, ...] = ()
 
@@ -152,16 +163,27 @@ class Site(BaseModel):
             raise SpecError(f"{str(folder)!r} is no folder", key="templates", file=source)
         return site.model_copy(update={"templates": folder})
 
-    def partition_for(self, asked: Resources) -> Partition | None:
+    def partition_for(self, asked: Resources, name: str | None = None) -> Partition | None:
         """Return the first partition that fits; None where the site names none.
+
+        Parameters
+        ----------
+        name
+            Of the only one that is wanted.
 
         Raises
         ------
         SpecError
-            None fits; it says which limit of each stands against it.
+            None fits, with the limit of each that stands against it; or none is called so.
         """
         obstacles = []
-        for partition in self.partitions:
+        if name is not None and not self.partitions:
+            return Partition(name=name)
+        wanted = [p for p in self.partitions if name in (None, p.name)]
+        if self.partitions and not wanted:
+            names = [p.name for p in self.partitions]
+            raise SpecError(f"{name!r} is no partition of {self.name}; there are {listed(names)}")
+        for partition in wanted:
             obstacle = partition.obstacle(asked)
             if obstacle is None:
                 return partition

@@ -27,10 +27,22 @@ from hpckit.spec.job import Job, checked_name, checked_seed
 from hpckit.spec.messages import listed, refused, shown, suggestion, unknown
 from hpckit.spec.names import PARAMETERS
 from hpckit.spec.params import TYPES, Param, beside
+from hpckit.spec.policy import Policy
 from hpckit.spec.resources import Resources
 from hpckit.spec.tomltext import parse_toml
 
-KEYS = ("command", "name", "doc", "seed", "keep", "resources", "params", "results", "attrs")
+KEYS = (
+    "command",
+    "name",
+    "doc",
+    "seed",
+    "keep",
+    "resources",
+    "policy",
+    "params",
+    "results",
+    "attrs",
+)
 PARAM_KEYS = ("type", "default", "choices")
 PICKERS: dict[str, type[Picker]] = {"regex": RegexPicker, "csv": CsvPicker, "hdf5": Hdf5Picker}
 
@@ -80,6 +92,7 @@ def _job(table: dict[str, Any], source: Path) -> Job:
         resources=_resources(_table(table, "resources")),
         body=command,
         takes_context=False,
+        policy=_policy(_table(table, "policy")),
         seed=checked_seed(table.get("seed", 0)),
         attrs=_attrs(_table(table, "attrs"), [*command.results, *known]),
         doc=_text(table.get("doc", ""), "doc").partition("\n")[0],
@@ -93,6 +106,10 @@ def _resources(options: Mapping[str, Any]) -> Resources:
         return resources
 
     return _under("resources", make)
+
+
+def _policy(options: Mapping[str, Any]) -> Policy:
+    return _under("policy", lambda: Policy.from_options(options, owner="[policy]"))
 
 
 def _attrs(table: Mapping[str, Any], names: Sequence[str]) -> Attrs:

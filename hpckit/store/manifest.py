@@ -12,9 +12,10 @@ from typing import Any
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpckit.errors import StoreError
+from hpckit.errors import StoreError, UsageError
 from hpckit.spec.resources import Resources
 from hpckit.store.atomic import write_bytes
+from hpckit.store.submission import Submission
 
 FORMAT = 1
 
@@ -25,6 +26,8 @@ DRIVER_VARIABLE = "HPCKIT_DRIVER"
 class State(StrEnum):
     """How far a run is."""
 
+    SUBMITTED = "submitted"
+    """It is with a scheduler, which knows how far."""
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -113,7 +116,8 @@ class Manifest(BaseModel):
     workers: int | None = None
     ranks: int | None = None
     launcher: list[str] | None = None
-    scheduler_jobs: list[str] = Field(default_factory=list)
+    submissions: list[Submission] = Field(default_factory=list)
+    """What was handed to a scheduler, the latest last."""
     state: State = State.RUNNING
     reason: str | None = None
     """One sentence on why the run did not complete."""
@@ -133,6 +137,33 @@ class Manifest(BaseModel):
     """CPU seconds and peak memory in bytes, of the driver and of its children."""
     environment: dict[str, Any] = Field(default_factory=dict)
     """Code, packages, machine and MPI: see `hpckit.store.provenance`."""
+
+    @property
+    def submission(self) -> Submission | None:
+        """The submission that a scheduler has to be asked about: how it ended is not known yet."""
+        latest = self.submissions[-1] if self.submissions else None
+        goes_on = self.state in (State.SUBMITTED, State.RUNNING)
+        return latest if latest is not None and latest.is_open and goes_on else None
+
+    def open_session(self, session: int) -> Submission:
+        """Return the submission of a session, for a job of it that begins.
+
+        Raises
+        ------
+        UsageError
+            The run is complete, or has gone on without that job.
+        """
+        latest = self.submissions[-1] if self.submissions else None
+        if self.state is State.COMPLETED or latest is None or latest.session != session:
+            raise UsageError(f"{self.id}: its session {session} is over: `hpckit status {self.id}`")
+        if not latest.is_open:
+            raise UsageError(f"{self.id}: the jobs of its session {session} counted as ended")
+        return latest
+
+    def with_submission(self, submission: Submission, **changes: Any) -> Manifest:
+        """Return a copy in which a submission takes the place of the one of its session."""
+        others = [s for s in self.submissions if s.session != submission.session]
+        return self.updated(submissions=[*others, submission], **changes)
 
     def updated(self, **changes: Any) -> Manifest:
         """Return a copy with some fields changed."""
@@ -194,6 +225,7 @@ def read(path: Path) -> Manifest:
         raise StoreError(
             f"{path}: is a manifest of format {version!r}; this hpckit reads format {FORMAT}"
         )
+    raw.pop("scheduler_jobs", None)  # Earlier versions wrote it, always empty.
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:

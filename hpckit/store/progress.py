@@ -40,7 +40,7 @@ Report = Callable[[Progress], None]
 class Publisher:
     """Hands progress on to a report and, each second, to a small file."""
 
-    def __init__(self, path: Path, report: Report, before: int = 0) -> None:
+    def __init__(self, path: Path | None, report: Report, before: int = 0) -> None:
         self.path = path
         self.report = report
         self.before = before
@@ -52,7 +52,7 @@ class Publisher:
         now = time.monotonic()
         progress = Progress(done, failed, total, now - self.begun, self.before, reason)
         self.report(progress)
-        if now - self.published_at >= PUBLISH_SECONDS:
+        if self.path is not None and now - self.published_at >= PUBLISH_SECONDS:
             self.published_at = now
             # Losing this file loses nothing: a full disk must not end the run here.
             with suppress(OSError):

@@ -37,6 +37,24 @@ class RunDir:
         """Return the path of the job file's copy."""
         return self.path / f"job{suffix}"
 
+    def script(self, session: int) -> Path:
+        """Return the path of the batch script that was submitted for a session."""
+        return self.path / ("job.sh" if session == 1 else f"job-{session}.sh")
+
+    def pending(self, session: int) -> Path:
+        """Return the path of the indices of the tasks that a session's array shares."""
+        return self.path / f"pending-{session}.npz"
+
+    @property
+    def exits(self) -> Path:
+        """One small file a batch job or array element: the exit status of its program."""
+        return self.path / "exits"
+
+    @property
+    def elements(self) -> Path:
+        """What array elements told at their ends, a line of JSON each."""
+        return self.path / "elements.jsonl"
+
     @property
     def table(self) -> Path:
         """The copy of the CSV file whose rows are the tasks, where there is one."""

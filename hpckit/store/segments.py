@@ -61,9 +61,9 @@ class Segment:
 class SegmentWriter:
     """Seals blocks in a folder; many writers may share it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str = "w") -> None:
         self.folder = folder
-        self.writer = f"w{secrets.token_hex(4)}"
+        self.writer = f"{prefix}{secrets.token_hex(4)}"
         self.number = 0
         self.levels: dict[int, list[Segment]] = {}
         """Those that wait to be merged."""
@@ -78,6 +78,23 @@ class SegmentWriter:
         """
         self._write(merged(blocks), level=0)
         self._compact()
+
+    def merge_all(self) -> None:
+        """Merge the segments of this writer, which is done, into one as far as memory allows.
+
+        Raises
+        ------
+        StoreError
+            The segment cannot be written. What was sealed before is untouched.
+        """
+        segments = [segment for level in self.levels.values() for segment in level]
+        segments.sort(key=lambda segment: segment.path.stat().st_size)
+        while sum(segment.path.stat().st_size for segment in segments) > FANOUT * LARGE:
+            segments.pop()
+        if len(segments) > 1:
+            self._write(merged([_read(segment) for segment in segments]), LEVELS - 1)
+            remove(segments)
+            self.levels = {}
 
     def _write(self, block: Block, level: int) -> None:
         image = block_image(block)
@@ -100,9 +117,15 @@ class SegmentWriter:
             self.levels[level] = []
 
 
-def list_segments(folder: Path) -> list[Segment]:
-    """Return the sealed segments of a folder, in the order in which they were written."""
-    found = [Segment.named(path) for path in folder.glob("w*.h5")]
+def list_segments(folder: Path, prefix: str = "w") -> list[Segment]:
+    """Return the sealed segments of a folder, in the order in which they were written.
+
+    Parameters
+    ----------
+    prefix
+        Of the names of those that are wanted.
+    """
+    found = [Segment.named(path) for path in folder.glob(f"{prefix}*.h5")]
     segments = [segment for segment in found if segment is not None]
     return sorted(segments, key=lambda s: (s.path.stat().st_mtime_ns, s.writer, s.number))
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hpckit.errors import LaunchError, UsageError
+from hpckit.errors import LaunchError
 from hpckit.spec.site import Partition, Site
+from hpckit.submit.client import ask
 from hpckit.units import Memory, Walltime
 
 MIB = 1 << 20
-TIMEOUT = 30.0
-"""Seconds that a command of Slurm's may take to answer."""
-
 FLAVOURS = ("pmix", "pmi2")
 """Of srun's ``--mpi``, the first that is there is taken."""
 
@@ -42,11 +41,34 @@ def survey(name: str) -> Site:
     LaunchError
         Slurm does not answer.
     """
-    text = _answer(["sinfo", "--noheader", "--Node", "--format=%P|%l|%N|%c|%m|%G"])
+    text = ask(["sinfo", "--noheader", "--Node", "--format=%P|%l|%N|%c|%m|%G"])
     lines = [node_line(line) for line in text.splitlines() if line.strip()]
-    flavours = _answer(["srun", "--mpi=list"])
+    flavours = ask(["srun", "--mpi=list"])
     mpi = next((f for f in FLAVOURS if re.search(rf"\b{f}\b", flavours)), None)
-    return Site(name=name, mpi=mpi, partitions=tuple(partitions(lines)))
+    return Site(
+        name=name,
+        mpi=mpi,
+        max_array_size=max_array_size(ask(["scontrol", "show", "config"])),
+        max_submit_jobs=_max_submit_jobs(),
+        partitions=tuple(partitions(lines)),
+    )
+
+
+def max_array_size(config: str) -> int | None:
+    """Read the number that an array's indices stay below out of ``scontrol show config``."""
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.MULTILINE)
+    return int(match[1]) if match else None
+
+
+def _max_submit_jobs() -> int | None:
+    """Ask the accounting how many jobs the user may have in the queue; None if it sets no limit."""
+    argv = ["sacctmgr", "-n", "-P", "show", "assoc", f"user={pwd.getpwuid(os.geteuid()).pw_name}"]
+    try:
+        text = ask([*argv, "format=MaxSubmitJobs"])
+    except LaunchError:
+        return None
+    limits = [int(line) for line in text.splitlines() if line.strip().isdigit()]
+    return min(limits, default=None)
 
 
 def node_line(line: str) -> NodeLine:
@@ -97,20 +119,3 @@ def _gpus(gres: str) -> int:
     """Count the GPUs in a list such as ``gpu:a100:4(S:0-1),gpu:v100:2,shard:8``."""
     found = re.findall(r"(?:^|,)gpu(?::[^:,(]+)?:(\d+)", gres)
     return sum(map(int, found))
-
-
-def _answer(argv: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except FileNotFoundError:
-        raise UsageError(
-            f"{argv[0]}: no such program on the PATH: this is no node of a Slurm cluster, or its "
-            "module is not loaded"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise LaunchError(f"{argv[0]}: no answer in {TIMEOUT:.0f} s: is slurmctld down?") from None
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
-        raise LaunchError(f"{argv[0]} failed and said: {said[-1]}")
-    # `srun --mpi=list` prints to stderr.
-    return done.stdout or done.stderr

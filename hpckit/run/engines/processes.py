@@ -16,10 +16,8 @@ from threading import Thread
 from typing import Any
 
 from hpckit.processes import die_with_pipe, ending
-from hpckit.run.engines import Engine
+from hpckit.run.engines import Engine, own_log
 from hpckit.run.logs import capture_descriptors, capture_task_output
-from hpckit.store.logs import BoundedLog
-from hpckit.store.rundir import RunDir
 
 GRACE_SECONDS = 2.0
 """What workers get to end by themselves before they are killed."""
@@ -50,13 +48,13 @@ class _Workers(ForkServerContext):
 class ProcessesEngine(ProcessPoolExecutor, Engine):
     """A pool of worker processes."""
 
-    def __init__(self, workers: int, run: Path) -> None:
+    def __init__(self, workers: int, log: Path) -> None:
         self.workers = workers
         _place_sockets()
         self._context = _Workers()
         self._context.set_forkserver_preload(["hpckit.run.batch"])
         super().__init__(
-            max_workers=workers, mp_context=self._context, initializer=_begin, initargs=(run,)
+            max_workers=workers, mp_context=self._context, initializer=_begin, initargs=(log,)
         )
 
     def submit(self, *args: Any, **options: Any) -> Future[Any]:
@@ -121,7 +119,7 @@ def _place_sockets() -> None:
         tempfile.tempdir = before
 
 
-def _begin(run: Path) -> None:
+def _begin(path: Path) -> None:
     driver = multiprocessing.parent_process()
     assert driver is not None
     # What its tasks start is to end with it.
@@ -130,6 +128,6 @@ def _begin(run: Path) -> None:
     die_with_pipe(driver.sentinel)
     # Ctrl-C reaches the whole process group; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log = BoundedLog(RunDir(run).log(f"worker-{os.getpid()}"))
+    log = own_log(path)
     capture_descriptors(log)
     capture_task_output(log)

@@ -7,10 +7,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from hpckit.run.engines import Engine
+from hpckit.run.engines import Engine, own_log
 from hpckit.run.logs import capture_task_output
-from hpckit.store.logs import BoundedLog
-from hpckit.store.rundir import RunDir
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,9 +17,9 @@ T = TypeVar("T")
 class SerialEngine(Engine):
     """Runs each call inside `submit`."""
 
-    def __init__(self, workers: int, run: Path) -> None:
+    def __init__(self, workers: int, log: Path) -> None:
         self.workers = 1
-        capture_task_output(BoundedLog(RunDir(run).log("driver")))
+        capture_task_output(own_log(log))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call `fn` now; the future is done when it is returned."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hpckit.run.engines import Engine
+from hpckit.run.engines import Engine, own_log
 from hpckit.run.logs import capture_task_output
-from hpckit.store.logs import BoundedLog
-from hpckit.store.rundir import RunDir
 
 
 class ThreadsEngine(ThreadPoolExecutor, Engine):
     """A pool of threads."""
 
-    def __init__(self, workers: int, run: Path) -> None:
+    def __init__(self, workers: int, log: Path) -> None:
         self.workers = workers
-        capture_task_output(BoundedLog(RunDir(run).log("driver")))
+        capture_task_output(own_log(log))
         super().__init__(max_workers=workers, thread_name_prefix="hpckit")
 
     def kill(self) -> None:

@@ -1,0 +1,214 @@
+"""What is missing of a run, done where the run was before, or where the user says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hpckit.cli.foreground import check_options, say_of_source, summarise, work, work_farm_shown
+from hpckit.cli.options import ENGINE_HELP, F, output_option, resource_options, site_option
+from hpckit.cli.settle import settled
+from hpckit.errors import UsageError
+from hpckit.run.engines import ENGINES
+from hpckit.store import create
+from hpckit.store.create import Run
+from hpckit.store.manifest import Manifest, State
+from hpckit.store.rundir import RunDir, find, runs_root
+
+if TYPE_CHECKING:
+    from hpckit.cli.submission import Wish
+    from hpckit.spec.site import Site
+    from hpckit.store.block import TaskState
+    from hpckit.submit.policy import Remedy
+
+
+@dataclass(frozen=True)
+class Again:
+    """How the user wants a run to go on; what is None stays as it was."""
+
+    engine: str | None
+    workers: int | None
+    site: str | None
+    here: bool
+    walltime: str | None
+    mem: str | None
+    ranks: int | None = None
+
+    def site_of(self, run: Run) -> Site | None:
+        """Return the site that the run is to be submitted to; None means the foreground.
+
+        Raises
+        ------
+        UsageError
+            Options contradict each other.
+        """
+        from hpckit.spec.site import load_site
+
+        latest = run.manifest.submissions[-1] if run.manifest.submissions else None
+        was_submitted = latest is not None and latest.session == run.manifest.sessions
+        if self.here and self.site:
+            raise UsageError("--here and --site exclude each other")
+        site = None
+        if self.site:
+            site = load_site(self.site)
+        elif latest is not None and was_submitted and not self.here:
+            site = latest.site
+        if site is None and (self.walltime or self.mem):
+            raise UsageError("--walltime and --mem are for runs that are submitted: give --site")
+        if site is not None and self.engine:
+            raise UsageError("--engine is for the foreground: give --here")
+        return site
+
+
+def again_options(function: F) -> F:
+    """Add the options of `Again`, but for --ranks."""
+    options: list[Callable[[Any], Any]] = [
+        click.option("--here", is_flag=True, help="In the foreground, though it was submitted."),
+        site_option,
+        click.option("--engine", type=click.Choice(list(ENGINES)), help=ENGINE_HELP),
+        click.option("--workers", type=click.IntRange(1), help="Another number of workers."),
+        resource_options,
+        output_option,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def open_again(ref: str, output: Path | None) -> Run:
+    """Return a run that no scheduler works on any more.
+
+    Raises
+    ------
+    UsageError
+        Its jobs wait or run still.
+    """
+    run = find(ref, runs_root(output))
+    manifest = settled(run)
+    if manifest.submission is not None:
+        jobs = ", ".join(manifest.submission.ids)
+        raise UsageError(
+            f"{manifest.id}: its jobs {jobs} have not ended: `hpckit wait {manifest.id}` waits "
+            f"for them, `hpckit cancel {manifest.id}` ends them"
+        )
+    return create.reopen(run)
+
+
+def go_on(run: Run, options: Again, states: frozenset[TaskState], *, complete: str) -> int:
+    """Do or submit the tasks in one of the states, or the ranks; return the exit code.
+
+    Parameters
+    ----------
+    complete
+        What to say of a run of which nothing is missing.
+
+    Raises
+    ------
+    HpckitError
+        As the commands have it.
+    """
+    site = options.site_of(run)
+    manifest = run.manifest
+    engine = options.engine or (manifest.engine if site is None else None)
+    check_options(run.job.kind, engine, options.workers, options.ranks)
+    if manifest.state is State.COMPLETED and run.dir.results.is_file():
+        click.echo(f"{manifest.id}: is complete, {complete}")
+        return 0
+    if site is not None:
+        return _submit(run, site, options, states)
+    again = create.take_up(run)
+    say_of_source(again)
+    if run.job.kind == "spmd":
+        final = work(again, engine=None, workers=None, ranks=options.ranks)
+    else:
+        final = work_farm_shown(again, options.engine, options.workers, states)
+    return summarise(again, final)
+
+
+def _submit(run: Run, site: Site, options: Again, states: frozenset[TaskState]) -> int:
+    from hpckit.cli.submit import asked, tell
+
+    before = _grown(run, wish_again(run))
+    resources = asked(
+        before.resources, ranks=options.ranks, walltime=options.walltime, mem=options.mem
+    )
+    wish = replace(before, resources=resources, workers=options.workers or before.workers)
+    tell(submit_again(run, site, wish, states))
+    return 0
+
+
+def _grown(run: Run, wish: Wish) -> Wish:
+    """Return a wish for what the job's policy gives after jobs that ended as the latest did."""
+    from hpckit.jobstates import JobState
+
+    outcome = run.manifest.submissions[-1].outcome if run.manifest.submissions else {}
+    for name in (JobState.OUT_OF_MEMORY, JobState.TIMEOUT):
+        if outcome.get(str(name)):
+            grown = run.job.policy.grown(wish.resources, name)
+            return wish if grown is None else replace(wish, resources=grown)
+    return wish
+
+
+def submit_again(run: Run, site: Site, wish: Wish, states: frozenset[TaskState]) -> Manifest:
+    """Submit the tasks of a run that are in one of the states, or its ranks.
+
+    Raises
+    ------
+    UsageError, LaunchError
+        As `hpckit.cli.submission.submit`.
+    """
+    from hpckit.cli.submission import submit, with_limits
+
+    again = create.take_up(run)
+    say_of_source(again)
+    return submit(again, with_limits(site, run.job.kind), wish, states)
+
+
+def apply(remedy: Remedy, run: RunDir) -> Manifest:
+    """Submit again what is missing of a run that has been closed, as its policy has it.
+
+    Raises
+    ------
+    UsageError, LaunchError
+        As `hpckit.cli.submission.submit`.
+    """
+    from hpckit.jobstates import JobState
+    from hpckit.store.block import TaskState
+
+    found = create.reopen(run)
+    latest = found.manifest.submissions[-1]
+    wish = replace(
+        wish_again(found),
+        resources=remedy.resources,
+        excluded=remedy.excluded,
+        cause=str(remedy.cause),
+    )
+    # A task whose worker was killed for its memory counts as failed.
+    again = frozenset({TaskState.MISSING})
+    if latest.retries_failed or remedy.cause in (JobState.OUT_OF_MEMORY, JobState.FAILED):
+        again |= {TaskState.FAILED}
+    manifest = submit_again(found, latest.site, wish, again)
+    click.echo(f"hpckit: {remedy}", err=True)
+    return manifest
+
+
+def wish_again(run: Run) -> Wish:
+    """Return the wish of a run's latest submission, or what its job asks for."""
+    from hpckit.cli.submission import Wish
+
+    if not run.manifest.submissions:
+        return Wish(resources=run.job.resources)
+    latest = run.manifest.submissions[-1]
+    return Wish(
+        resources=latest.resources,
+        elements=latest.elements,
+        workers=latest.workers,
+        max_running=latest.max_running,
+        partition=latest.partition,
+        options=latest.options,
+        excluded=latest.excluded,
+    )

@@ -1,0 +1,175 @@
+"""Runs that are with a scheduler: how they stand, and their end once their jobs have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hpckit.errors import BusyError, LaunchError, StoreError, UsageError
+from hpckit.jobstates import ADVICE, JobState, JobStatus, Standing
+from hpckit.store import manifest as manifests
+from hpckit.store.manifest import Manifest, State
+from hpckit.store.rundir import RunDir, find, runs_root
+from hpckit.store.submission import ScheduledJob, Submission
+
+if TYPE_CHECKING:
+    from hpckit.store.create import Run
+
+PATIENCE = 10.0
+"""Seconds to wait for another process that settles the run too."""
+
+INTERRUPTING = (JobState.TIMEOUT, JobState.NODE_FAIL, JobState.PREEMPTED, JobState.CANCELLED)
+"""What comes from outside: the run is interrupted; by all else it has failed."""
+
+
+def standings(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
+    """Return how those of the runs stand that are with a scheduler, by one question for all.
+
+    Raises
+    ------
+    LaunchError
+        The scheduler does not answer.
+    """
+    asked: dict[RunDir, Submission] = {}
+    for run in runs:
+        with suppress(StoreError):
+            submission = manifests.read(run.manifest).submission
+            if submission is not None:
+                asked[run] = submission
+    if not asked:
+        return {}
+    from hpckit.submit.slurm import Slurm
+
+    lost = {run: s for run, s in asked.items() if s.jobs is None}
+    for run, submission in lost.items():
+        asked[run] = _adopted(run, submission)
+    found = Slurm().standings(asked)
+    return {run: standing if standing.jobs else _never() for run, standing in found.items()}
+
+
+def standings_told(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
+    """Return the same, or tell that the scheduler cannot be asked and return nothing."""
+    try:
+        return standings(runs)
+    except (UsageError, LaunchError) as error:
+        click.echo(f"hpckit: how submitted runs stand is not known: {error}", err=True)
+        return {}
+
+
+def _never() -> Standing:
+    return Standing([JobStatus("", JobState.UNKNOWN, "was not submitted")])
+
+
+def _adopted(run: RunDir, submission: Submission) -> Submission:
+    """Find the jobs of a submission whose submitter was killed before it noted their ids."""
+    from hpckit.store.lock import driving
+    from hpckit.submit.slurm import Slurm
+
+    try:
+        with driving(run):
+            manifest = manifests.read(run.manifest)
+            now = manifest.submission
+            if now is None or now.jobs is not None:
+                return now or submission
+            found = Slurm().find(f"{submission.tag}:0")
+            size = submission.elements and min(
+                submission.elements, submission.site.max_array_size or submission.elements
+            )
+            jobs = tuple(ScheduledJob(id=job, elements=size) for job in found[:1])
+            now = submission.model_copy(update={"jobs": jobs})
+            manifest.with_submission(now).write(run.manifest)
+            return now
+    except BusyError:
+        # It is being submitted.
+        return submission
+
+
+def settled(run: RunDir) -> Manifest:
+    """Return a run's manifest, after ending the run if its jobs have ended.
+
+    Raises
+    ------
+    LaunchError
+        The scheduler does not answer.
+    StoreError
+        Something of the run does not read back, or results cannot be written.
+    """
+    standing = standings([run]).get(run)
+    if standing is None or not standing.has_ended:
+        return manifests.read(run.manifest)
+    return close(run, standing)
+
+
+def find_settled(ref: str, output: Path | None) -> RunDir:
+    """Return the run that is meant, ended if its jobs have ended.
+
+    Where the scheduler cannot be asked that is said, and the run is as it was.
+
+    Raises
+    ------
+    UsageError
+        There is no such run.
+    """
+    run = find(ref, runs_root(output))
+    try:
+        settled(run)
+    except (UsageError, LaunchError) as error:
+        click.echo(f"hpckit: {run.id} is as it was when last seen: {error}", err=True)
+    return run
+
+
+def close(run: RunDir, standing: Standing) -> Manifest:
+    """End a run whose jobs have ended: collect what is sealed, and say what became of it.
+
+    Raises
+    ------
+    StoreError
+        Something of the run does not read back, or results cannot be written.
+    BusyError
+        Another process holds it.
+    """
+    from hpckit.store.create import reopen
+    from hpckit.store.lock import driving
+
+    with driving(run, PATIENCE):
+        if manifests.read(run.manifest).submission is None:
+            return manifests.read(run.manifest)
+        found = reopen(run)
+        outcome = {str(state): count for state, count in standing.counts().items()}
+        if found.job.kind == "farm":
+            from hpckit.store.collect import collect_array
+
+            return collect_array(found, outcome, _ending(standing))
+        return _close_ranks(found, outcome, _ending(standing))
+
+
+def _close_ranks(run: Run, outcome: dict[str, int], ending: tuple[State, str]) -> Manifest:
+    """Say how ranks were ended that could not say so themselves."""
+    latest = run.manifest.submissions[-1].model_copy(update={"outcome": outcome})
+    ended = run.manifest.with_submission(latest).ended(*ending, 0.0)
+    ended.write(run.dir.manifest)
+    return ended
+
+
+def _ending(standing: Standing) -> tuple[State, str]:
+    """Return the state of a run whose jobs have ended before their work, and why."""
+    trouble = standing.trouble
+    if trouble is None:
+        return State.FAILED, "its jobs ended, and left some of the work: `hpckit logs` may say why"
+    state = State.INTERRUPTED if trouble in INTERRUPTING else State.FAILED
+    guilty = [job for job in standing.jobs if job.state is trouble]
+    many = len(standing.jobs) > 1
+    what = f"{trouble}: {len(guilty)} of {len(standing.jobs)} elements" if many else str(trouble)
+    return state, f"{what}{_place(guilty)}: {ADVICE[trouble]}"
+
+
+def _place(jobs: list[JobStatus]) -> str:
+    details = sorted({job.detail for job in jobs if job.detail})
+    nodes = sorted({job.nodes for job in jobs if job.nodes})
+    said = [f"on {', '.join(nodes[:4])}{', …' if len(nodes) > 4 else ''}"] if nodes else []
+    said += details[:2]
+    return f" ({', '.join(said)})" if said else ""

@@ -1,0 +1,273 @@
+"""Handing a run to a scheduler: all of it or nothing, and once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpckit import __version__
+from hpckit.errors import HpckitError, UsageError
+from hpckit.store import manifest as manifests
+from hpckit.store.create import Run
+from hpckit.store.manifest import Manifest, State
+from hpckit.store.rundir import RunDir
+from hpckit.store.submission import ScheduledJob, Submission
+from hpckit.submit.client import NoAnswer
+from hpckit.submit.slurm import Slurm
+
+if TYPE_CHECKING:
+    from hpckit.render.submission import Plan
+    from hpckit.spec.job import Job
+    from hpckit.spec.resources import Resources
+    from hpckit.spec.site import Site
+    from hpckit.store.block import TaskState
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How the user wants a run submitted; what is None is for hpckit to choose.
+
+    Attributes
+    ----------
+    resources
+        Of one task of a farm, or of an spmd job.
+    elements, workers
+        Of a farm's array, and the tasks at a time in each element.
+    max_running
+        Elements at a time.
+    after
+        Ids of jobs that must end well before.
+    options
+        Further options of sbatch.
+    cause
+        The class of the failure that makes hpckit submit again by itself.
+    """
+
+    resources: Resources
+    elements: int | None = None
+    workers: int | None = None
+    max_running: int | None = None
+    partition: str | None = None
+    after: Sequence[str] = ()
+    hold: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    excluded: Sequence[str] = ()
+    cause: str | None = None
+
+
+def plan(run: RunDir, job: Job, session: int, site: Site, wish: Wish, tasks: int) -> Plan:
+    """Return what a submission of a run asks for.
+
+    Raises
+    ------
+    UsageError
+        No partition fits, or an option is not allowed.
+    """
+    from hpckit.render.submission import Plan, shared_out
+
+    elements: int | None = None
+    workers: int | None = None
+    if job.kind == "farm":
+        elements, workers = shared_out(
+            wish.resources,
+            site,
+            tasks,
+            elements=wish.elements,
+            workers=wish.workers,
+            partition=wish.partition,
+        )
+    return Plan(
+        run=run,
+        job=job,
+        session=session,
+        resources=wish.resources,
+        tasks=tasks,
+        elements=elements,
+        workers=workers,
+        max_running=wish.max_running,
+        partition=wish.partition,
+        excluded=wish.excluded,
+        options=wish.options,
+    )
+
+
+def script_text(planned: Plan, site: Site) -> str:
+    """Return the batch script of a plan.
+
+    Raises
+    ------
+    UsageError
+        No partition fits, an option is not allowed, or the template does not render.
+    """
+    from hpckit.render.script import render
+    from hpckit.render.submission import run_script
+
+    return render(run_script(planned, site), site, __version__)
+
+
+def with_limits(site: Site, kind: str) -> Site:
+    """Return a site that knows how long an array may be, asking Slurm if its file does not say."""
+    if kind != "farm" or site.max_array_size is not None:
+        return site
+    return site.model_copy(update={"max_array_size": Slurm().max_array_size()})
+
+
+def submit_new(run: Run, site: Site, wish: Wish) -> Manifest:
+    """Submit a run that was just made; leave nothing of one that is refused.
+
+    Raises
+    ------
+    UsageError
+        Slurm refuses it, or an option is not allowed.
+    LaunchError
+        Slurm does not answer.
+    """
+    try:
+        return submit(run, site, wish, None)
+    except NoAnswer as error:
+        if error.may_have_heard:
+            raise
+        shutil.rmtree(run.dir.path, ignore_errors=True)
+        raise
+    except HpckitError:
+        shutil.rmtree(run.dir.path, ignore_errors=True)
+        raise
+
+
+def submit(run: Run, site: Site, wish: Wish, again: frozenset[TaskState] | None) -> Manifest:
+    """Submit a run, or what is missing of one; return the manifest.
+
+    Parameters
+    ----------
+    again
+        The states of a farm's tasks that are to be done; None means all tasks.
+
+    Raises
+    ------
+    UsageError
+        Another process holds the run; nothing is to be done; or as `submit_new`.
+    LaunchError
+        Slurm does not answer.
+    """
+    from hpckit.store.lock import driving
+
+    with driving(run.dir):
+        tasks = _pending_tasks(run, again)
+        planned = plan(run.dir, run.job, run.manifest.sessions, site, wish, tasks)
+        text = script_text(planned, site)
+        path = run.dir.script(planned.session)
+        path.write_text(text)
+        run.dir.exits.mkdir(exist_ok=True)
+        submission = Submission(
+            site=site,
+            session=planned.session,
+            tag=f"hpckit:{run.dir.id}:{planned.session}",
+            script_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            resources=planned.resources,
+            elements=planned.elements,
+            workers=planned.workers,
+            max_running=planned.max_running,
+            partition=planned.partition,
+            tasks=tasks,
+            retries_failed=again is not None and len(again) > 1,
+            cause=wish.cause,
+            excluded=tuple(wish.excluded),
+            options=dict(wish.options),
+        )
+        return _hand_over(run, submission, path, wish)
+
+
+def _pending_tasks(run: Run, again: frozenset[TaskState] | None) -> int:
+    """Write down which tasks are to be done, unless all are; return how many."""
+    import numpy as np
+
+    if run.job.kind == "spmd" or again is None:
+        return len(run.sweep)
+    from hpckit.run.attempts import earlier_attempts
+    from hpckit.store.results import task_states
+    from hpckit.store.segments import set_aside_damaged
+    from hpckit.store.shares import Pending
+
+    set_aside_damaged(run.dir.segments)
+    count = len(run.sweep)
+    states = task_states(run.dir, count)
+    indices = np.flatnonzero(np.isin(states, [int(state) for state in again]))
+    if not len(indices):
+        raise UsageError(f"{run.dir.id}: no task is left to do")
+    tried = earlier_attempts(run.dir, count)[indices]
+    Pending(indices, tried).write(run.dir.pending(run.manifest.sessions))
+    return len(indices)
+
+
+def _hand_over(run: Run, submission: Submission, script: Path, wish: Wish) -> Manifest:
+    """Give the script to sbatch, once for each array; the ids go into the manifest at once."""
+    before = manifests.read(run.dir.manifest)
+    manifest = run.manifest.with_submission(
+        submission, state=State.SUBMITTED, reason=None, driver=None, finished=None
+    )
+    manifest.write(run.dir.manifest)
+    jobs: list[ScheduledJob] = []
+    try:
+        for part in _parts(submission):
+            options = [*_options(wish, jobs, submission), *part.options]
+            tag = f"{submission.tag}:{len(jobs)}"
+            job = Slurm().submit(script, options, part.arguments, tag)
+            jobs.append(ScheduledJob(id=job, first=part.first, elements=part.elements))
+            now = submission.model_copy(update={"jobs": tuple(jobs)})
+            manifest = manifest.with_submission(now)
+            manifest.write(run.dir.manifest)
+    except NoAnswer as error:
+        if not error.may_have_heard:
+            _take_back(run, before, jobs)
+        raise
+    except HpckitError:
+        _take_back(run, before, jobs)
+        raise
+    return manifest
+
+
+def _take_back(run: Run, before: Manifest, jobs: Sequence[ScheduledJob]) -> None:
+    """Leave the run as it was, with none of its jobs in the queue."""
+    if jobs:
+        with suppress(HpckitError):
+            Slurm().cancel([job.id for job in jobs])
+    before.write(run.dir.manifest)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one call of sbatch submits."""
+
+    options: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    first: int = 0
+    elements: int | None = None
+
+
+def _parts(submission: Submission) -> list[_Part]:
+    """Split an array at the site's limit; the script itself names the first part."""
+    if submission.elements is None:
+        return [_Part()]
+    total = submission.elements
+    size = min(total, submission.site.max_array_size or total)
+    throttle = f"%{submission.max_running}" if submission.max_running else ""
+    parts = [_Part(elements=size)]
+    for first in range(size, total, size):
+        count = min(size, total - first)
+        array = f"--array=0-{count - 1}{throttle}"
+        parts.append(replace(_Part((array,), (str(first),)), first=first, elements=count))
+    return parts
+
+
+def _options(wish: Wish, before: Sequence[ScheduledJob], submission: Submission) -> list[str]:
+    needs = [f"afterok:{job}" for job in wish.after]
+    if before and submission.max_running:
+        # So many at a time in all arrays together: one array after the other.
+        needs.append(f"afterany:{before[-1].id}")
+    options = [f"--dependency={','.join(needs)}", "--kill-on-invalid-dep=yes"] if needs else []
+    return [*options, "--hold"] if wish.hold else options

@@ -1,0 +1,258 @@
+"""The batch script of a run that is to be submitted."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hpckit.errors import SpecError, UsageError
+from hpckit.jobstates import TIME_IS_UP
+from hpckit.render.batch import room, together
+from hpckit.render.script import Script, directives, rank_launch
+from hpckit.spec.job import Job
+from hpckit.spec.messages import shown
+from hpckit.spec.resources import Resources
+from hpckit.spec.site import Partition, Site
+from hpckit.store.rundir import RunDir
+from hpckit.threads import thread_exports
+
+WARNING_VARIABLE = "HPCKIT_WARNING"
+"""Tells a program which signal means that its time is nearly up, and how many seconds are left."""
+
+NTASKS_VARIABLE = "HPCKIT_NTASKS"
+
+RESERVED = ("array", "comment", "dependency", "hold", "parsable", "test-only", "wrap", "chdir")
+"""Options of sbatch that hpckit gives by itself."""
+
+WORKERS = 4
+"""Tasks at a time in an element, where the user does not say: more wait longer for a free node."""
+
+ELEMENTS = 100
+"""Elements of an array, where the user does not say: enough to use a cluster, few files."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one submission of a run asks for.
+
+    Attributes
+    ----------
+    resources
+        Of one task of a farm, or of an spmd job.
+    tasks
+        That are to be done.
+    elements, workers
+        Of an array, and the tasks at a time in each of its elements.
+    max_running
+        Elements at a time.
+    partition
+        By name, in place of the first that fits.
+    options
+        Further options of sbatch.
+    """
+
+    run: RunDir
+    job: Job
+    session: int
+    resources: Resources
+    tasks: int = 1
+    elements: int | None = None
+    workers: int | None = None
+    max_running: int | None = None
+    partition: str | None = None
+    excluded: Sequence[str] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def partition_on(self, site: Site) -> Partition | None:
+        """Return the partition that its jobs go to.
+
+        Raises
+        ------
+        SpecError
+            None fits, or the one that is named does not.
+        """
+        asked = self.resources
+        if self.workers is not None:
+            asked = together(asked, self.workers)
+        return site.partition_for(asked, self.partition)
+
+
+def shared_out(
+    resources: Resources,
+    site: Site,
+    tasks: int,
+    *,
+    elements: int | None,
+    workers: int | None,
+    partition: str | None,
+) -> tuple[int, int]:
+    """Return how many elements share a farm's tasks, and how many tasks each works on at a time.
+
+    Raises
+    ------
+    SpecError
+        No partition fits.
+    UsageError
+        The user asked for more elements than may be in the queue.
+    """
+    if workers is None:
+        chosen = site.partition_for(resources, partition)
+        workers = room(chosen, resources, min(tasks, WORKERS))
+    most = site.max_submit_jobs
+    if elements is None:
+        elements = min(ELEMENTS, most or ELEMENTS, max(tasks // workers, 1))
+    elements = min(elements, tasks)
+    if most is not None and elements > most:
+        raise UsageError(
+            f"--elements {elements}: {site.name} takes {most} jobs of a user at a time, each "
+            f"element counted: give {most} at most, each then has more of the tasks"
+        )
+    return elements, workers
+
+
+def run_script(plan: Plan, site: Site) -> Script:
+    """Return what the script of a submission is rendered from.
+
+    Raises
+    ------
+    SpecError
+        No partition of the site fits, or an option is not allowed.
+    """
+    return _array(plan, site) if plan.job.kind == "farm" else _ranks(plan, site)
+
+
+def checked_options(given: Iterable[str]) -> dict[str, str]:
+    """Read further options of sbatch, each ``name=value`` or ``name``.
+
+    Raises
+    ------
+    SpecError
+        One is not of that form, is given twice, or is hpckit's own.
+    """
+    options: dict[str, str] = {}
+    for text in given:
+        name, _, value = text.removeprefix("--").partition("=")
+        if not re.fullmatch(r"[a-z][a-z0-9-]+", name):
+            raise SpecError(
+                f"{shown(text)} is no option of sbatch, name=value or name", key="sbatch"
+            )
+        if name in RESERVED:
+            raise SpecError("is hpckit's own to give", key=f"--sbatch {name}")
+        if not value.isprintable():
+            raise SpecError(
+                f"{shown(value)} cannot stand in a #SBATCH line, which has printable text",
+                key=f"--sbatch {name}",
+            )
+        if name in options:
+            raise SpecError("is given twice", key=f"--sbatch {name}")
+        options[name] = value
+    return options
+
+
+def _array(plan: Plan, site: Site) -> Script:
+    assert plan.elements is not None
+    assert plan.workers is not None
+    throttle = f"%{plan.max_running}" if plan.max_running else ""
+    array = {"array": f"0-{first_array(plan.elements, site) - 1}{throttle}"}
+    share = f"{plan.tasks} tasks of a farm, shared by the {plan.elements} elements of an array"
+    program = [*_program(plan), "--workers", str(plan.workers)]
+    return _script(
+        plan,
+        site,
+        template="array.sh",
+        title=f"{plan.job.name}: {share}",
+        asked=together(plan.resources, plan.workers),
+        own=array,
+        variables=_exports(site),
+        launch=program,
+        workers=plan.workers,
+        id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
+    )
+
+
+def first_array(elements: int, site: Site) -> int:
+    """Return how many of the elements the first array takes; an index stays below the limit."""
+    return min(elements, site.max_array_size or elements)
+
+
+def _ranks(plan: Plan, site: Site) -> Script:
+    asked = plan.resources
+    variables = {NTASKS_VARIABLE: str(asked.ntasks), **thread_exports(asked.cpus_per_task)}
+    return _script(
+        plan,
+        site,
+        template="ranks.sh",
+        title=f"{plan.job.name}: an MPI program on {asked.ntasks} ranks",
+        asked=asked,
+        own={},
+        variables={**variables, **_exports(site)},
+        launch=rank_launch(site, asked, _program(plan)),
+        id="$SLURM_JOB_ID",
+    )
+
+
+def _script(
+    plan: Plan,
+    site: Site,
+    *,
+    template: str,
+    title: str,
+    asked: Resources,
+    own: Mapping[str, object],
+    variables: Mapping[str, str],
+    launch: Sequence[str],
+    id: str,
+    workers: int | None = None,
+) -> Script:
+    policy = plan.job.policy
+    warning = policy.seconds_before(asked.walltime)
+    output = _output(plan.run.log("slurm-%A_%a" if own else "slurm-%j"))
+    mine: dict[str, object | None] = {
+        **directives(plan.job.name, asked, site, plan.partition_on(site), output),
+        "open-mode": "append",
+        "signal": f"B:{policy.signal}@{warning}",
+        "requeue" if policy.max_restarts else "no-requeue": None,
+        **own,
+    }
+    if plan.excluded:
+        mine["exclude"] = ",".join(plan.excluded)
+    for name in plan.options:
+        if name in mine:
+            raise SpecError(f"the script says it already: {name}={mine[name]}", key="--sbatch")
+    return Script(
+        template=template,
+        title=title,
+        directives={**mine, **{n: v or None for n, v in plan.options.items()}},
+        variables={WARNING_VARIABLE: f"{policy.signal}@{warning}", **variables},
+        launch=launch,
+        workers=workers,
+        exits=plan.run.exits,
+        id=id,
+        signal=policy.signal,
+        max_restarts=policy.max_restarts,
+        time_is_up=TIME_IS_UP,
+    )
+
+
+def _program(plan: Plan) -> list[str]:
+    argv = [sys.executable, "-m", "hpckit", "exec", str(plan.run.path)]
+    return [*argv, "--session", str(plan.session)]
+
+
+def _exports(site: Site) -> dict[str, str]:
+    scratch = {} if site.scratch is None else {"TMPDIR": site.scratch}
+    return {**scratch, **site.environment}
+
+
+def _output(path: Path) -> str:
+    """Return the name of a log for ``--output``, in which Slurm replaces ``%j`` and the like."""
+    if "\\" in str(path):
+        raise UsageError(
+            f"{path.parent}: a backslash in it turns off the numbers in Slurm's logs: "
+            "give another --output"
+        )
+    folder = str(path.parent).replace("%", "%%")
+    return f"{folder}/{path.name}"
