@@ -8,6 +8,10 @@ trap 'echo "$?" > "$exits/{{ id }}"' EXIT
 # Slurm sends {{ signal }} when the time is nearly up, and hpckit hears of it: it saves what there is
 # and ends with status {{ time_is_up }}. The job then goes back to the queue, and on from there.
 trap 'kill -{{ signal }} "$program"' {{ signal }}
+{% if signal != "TERM" %}
+# TERM, which comes when the job is cancelled or must make way, reaches this script alone.
+trap 'kill -TERM "$program"' TERM
+{% endif %}
 {% block launch required %}{% endblock %}
 program=$!
 # A signal ends a wait, but not what is waited for.

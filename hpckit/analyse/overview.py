@@ -75,6 +75,10 @@ def to_json(run: RunDir, manifest: Manifest, counts: Counts | None) -> dict[str,
 
 def _place(manifest: Manifest) -> str:
     host = manifest.environment.get("host", "?")
+    latest = manifest.submissions[-1] if manifest.submissions else None
+    if latest is not None and latest.elements and latest.session == manifest.sessions:
+        shares = f"{counted(latest.elements, 'element')} of {counted(latest.workers, 'worker')}"
+        return f"{latest.site.name}, {shares}"
     if manifest.job.kind == "spmd":
         return f"{host}, {counted(manifest.ranks, 'rank')}"
     return f"{host}, {manifest.engine or '?'}, {counted(manifest.workers, 'worker')}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,10 +119,25 @@ def work_farm_shown(
     from hpckit.store.provenance import usable_cores
 
     engine = engine or run.manifest.engine or DEFAULT
-    fitting = max(usable_cores() // run.job.resources.cpus_per_task, 1)
+    asked = run.job.resources
+    fitting = max(usable_cores() // (asked.cpus_per_task * asked.ntasks), 1)
+    if asked.ntasks > 1:
+        _prepare_launcher(asked.ntasks)
     workers = 1 if engine == "serial" else workers or run.manifest.workers or fitting
     with progress_shown(run.manifest.job.name) as terminal:
         return work_farm(run, engine, workers, terminal.report, again=again)
+
+
+def _prepare_launcher(ranks: int) -> None:
+    """Tell tasks that are MPI programs how their ranks start here, unless a script has."""
+    from hpckit.render.batch import LAUNCHER_VARIABLE
+    from hpckit.render.launcher import mpiexec_argv, one_machine_variables
+
+    if LAUNCHER_VARIABLE not in os.environ:
+        # The program's own MPI is the one on the PATH, rather than this environment's.
+        os.environ[LAUNCHER_VARIABLE] = shlex.join(mpiexec_argv("mpiexec", ranks, []))
+        for name, value in one_machine_variables(is_root=os.geteuid() == 0).items():
+            os.environ.setdefault(name, value)
 
 
 def summarise(run: Run, final: Manifest) -> int:

@@ -42,6 +42,7 @@ def _taken(directory: RunDir, session: int, held: ExitStack) -> Run:
     """Hold the run and mark it as running; for rank 0 alone."""
     from hpckit.store.create import reopen
     from hpckit.store.lock import driving, join_ranks, wait_for_ranks
+    from hpckit.store.provenance import machine
 
     held.enter_context(driving(directory, PATIENCE))
     wait_for_ranks(directory, PATIENCE)
@@ -51,7 +52,9 @@ def _taken(directory: RunDir, session: int, held: ExitStack) -> Run:
     directory.remove_leftovers()
     directory.failure.unlink(missing_ok=True)
     manifest = found.manifest.started(
-        ranks=submission.resources.ntasks, launcher=[submission.site.launcher]
+        ranks=submission.resources.ntasks,
+        launcher=[submission.site.launcher],
+        environment={**found.manifest.environment, **machine()},
     )
     manifest.write(directory.manifest)
     return replace(found, manifest=manifest)

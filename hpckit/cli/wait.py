@@ -52,14 +52,15 @@ def wait_for(run: RunDir) -> Manifest:
 
     name = manifests.read(run.manifest).job.name
     pause = FIRST_SECONDS
+    begun = time.monotonic()
     with progress_shown(name) as terminal:
-        while (ended := _look(run, terminal)) is None:
+        while (ended := _look(run, terminal, begun)) is None:
             time.sleep(pause)
             pause = min(1.2 * pause, MOST_SECONDS)
     return ended
 
 
-def _look(run: RunDir, terminal: Terminal) -> Manifest | None:
+def _look(run: RunDir, terminal: Terminal, begun: float) -> Manifest | None:
     """Show how far a run is; return its manifest if it has ended for good."""
     from hpckit.cli.settle import close, standings
     from hpckit.store import manifest as manifests
@@ -71,7 +72,7 @@ def _look(run: RunDir, terminal: Terminal) -> Manifest | None:
     manifest = manifests.read(run.manifest)
     if standing is None and manifest.effective_state() not in (State.RUNNING, State.SUBMITTED):
         return manifest
-    _show(run, manifest, terminal)
+    _show(run, manifest, terminal, time.monotonic() - begun)
     return None
 
 
@@ -91,7 +92,7 @@ def _go_on(run: RunDir, manifest: Manifest, standing: Standing) -> Manifest | No
     return None
 
 
-def _show(run: RunDir, manifest: Manifest, terminal: Terminal) -> None:
+def _show(run: RunDir, manifest: Manifest, terminal: Terminal, seconds: float) -> None:
     from hpckit.store.progress import Progress, read_progress
 
     if manifest.job.kind == "spmd":
@@ -102,4 +103,4 @@ def _show(run: RunDir, manifest: Manifest, terminal: Terminal) -> None:
     from hpckit.analyse.counts import sealed_counts
 
     counts = sealed_counts(run, manifest)
-    terminal.report(Progress(counts.done, counts.failed, counts.total, 0.0))
+    terminal.report(Progress(counts.done, counts.failed, counts.total, seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
 from hpckit.threads import thread_exports
 from hpckit.units import Memory
+
+LAUNCHER_VARIABLE = "HPCKIT_LAUNCHER"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def _spmd(work: Work, site: Site) -> Script:
 def _farm(work: Work, site: Site, workers: int | None) -> Script:
     task, name = work.job.resources, work.job.name
     partition = site.partition_for(task if workers is None else together(task, workers))
+    if task.ntasks > 1:
+        workers = 1
     if workers is None:
         workers = room(partition, task, work.tasks)
     asked = together(task, workers)
@@ -74,10 +79,17 @@ def _farm(work: Work, site: Site, workers: int | None) -> Script:
         template="farm.sh",
         title=f"{name}: a farm of {work.tasks} tasks",
         directives=directives(name, asked, site, partition, f"{name}-%j.out"),
-        variables=dict(site.environment),
+        variables={**command_launcher(site, task), **site.environment},
         launch=[*_program("run", work), *work.arguments, "--workers", str(workers)],
         workers=workers,
     )
+
+
+def command_launcher(site: Site, task: Resources) -> dict[str, str]:
+    """Return the variable that tells how the ranks of a command are started, where it has some."""
+    if task.ntasks == 1:
+        return {}
+    return {LAUNCHER_VARIABLE: shlex.join(rank_launch(site, task, []))}
 
 
 def room(partition: Partition | None, task: Resources, tasks: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpckit.errors import SpecError, UsageError
 from hpckit.jobstates import TIME_IS_UP
-from hpckit.render.batch import room, together
+from hpckit.render.batch import command_launcher, room, together
 from hpckit.render.script import Script, directives, rank_launch
 from hpckit.spec.job import Job
 from hpckit.spec.messages import shown
@@ -98,6 +98,13 @@ def shared_out(
     UsageError
         The user asked for more elements than may be in the queue.
     """
+    if resources.ntasks > 1:
+        if (workers or 1) > 1:
+            raise UsageError(
+                f"--workers {workers}: each task is a program of {resources.ntasks} "
+                "ranks, one at a time: give --elements"
+            )
+        workers = 1
     if workers is None:
         chosen = site.partition_for(resources, partition)
         workers = room(chosen, resources, min(tasks, WORKERS))
@@ -159,6 +166,7 @@ def _array(plan: Plan, site: Site) -> Script:
     array = {"array": f"0-{first_array(plan.elements, site) - 1}{throttle}"}
     share = f"{plan.tasks} tasks of a farm, shared by the {plan.elements} elements of an array"
     program = [*_program(plan), "--workers", str(plan.workers)]
+    launcher = command_launcher(site, plan.resources)
     return _script(
         plan,
         site,
@@ -166,7 +174,7 @@ def _array(plan: Plan, site: Site) -> Script:
         title=f"{plan.job.name}: {share}",
         asked=together(plan.resources, plan.workers),
         own=array,
-        variables=_exports(site),
+        variables={**launcher, **_exports(site)},
         launch=program,
         workers=plan.workers,
         id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",

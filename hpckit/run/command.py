@@ -30,6 +30,9 @@ LOGGED_BYTES = 16 << 10
 TOLD_LINES = 10
 """Of the end of the output stand in the message about a command that failed."""
 
+LAUNCHER_VARIABLE = "HPCKIT_LAUNCHER"
+"""The words that start the ranks of a command, as the site has it."""
+
 _SCRATCH_VARIABLES = ("TMPDIR", "SLURM_TMPDIR")
 _LONGEST_LINE = 300
 _UNTIL_ORPHANED = 'read -r _; kill -s KILL -- "-$1"; rm -rf -- "$2"'
@@ -43,8 +46,9 @@ def run_command(command: Command, run: RunDir, task: Task, /, **params: Any) -> 
     """Run a command for one task and pick up its results.
 
     It works in a scratch directory on the node's own disk ($TMPDIR, else $SLURM_TMPDIR, else the
-    system's), which is removed whatever happens. All that it started ends with it, and with this
-    process. Files to keep are copied even if it failed: they tell why.
+    system's), an MPI program in one that all nodes see; it is removed whatever happens. All that
+    it started ends with it, and with this process. Files to keep are copied even if it failed:
+    they tell why.
 
     Parameters
     ----------
@@ -69,7 +73,9 @@ def run_command(command: Command, run: RunDir, task: Task, /, **params: Any) -> 
         The files to keep cannot be written.
     """
     argv = command.fill({**params, "seed": task.seed, "index": task.index})
-    with _scratch() as scratch:
+    if command.ranks > 1:
+        argv = [*_launcher(command.ranks), *argv]
+    with _scratch(run if command.ranks > 1 else None) as scratch:
         folder, output = scratch / "work", scratch / "output"
         status = _run(command, argv, folder, output)
         try:
@@ -81,11 +87,14 @@ def run_command(command: Command, run: RunDir, task: Task, /, **params: Any) -> 
             _keep(command.keep, folder, run.kept / str(task.index))
 
 
+def _launcher(ranks: int) -> list[str]:
+    words = shlex.split(os.environ.get(LAUNCHER_VARIABLE, ""))
+    return words or ["mpiexec", "-n", str(ranks)]
+
+
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    given = [os.environ[name] for name in _SCRATCH_VARIABLES if os.environ.get(name)]
-    # Sites set them on all nodes, also where no such folder is.
-    parent = next((path for path in given if Path(path).is_dir()), None)
+def _scratch(shared: RunDir | None) -> Iterator[Path]:
+    parent = _local_folder() if shared is None else str(shared.path)
     try:
         scratch = tempfile.TemporaryDirectory(
             prefix="hpckit-", dir=parent, ignore_cleanup_errors=True
@@ -99,6 +108,12 @@ def _scratch() -> Iterator[Path]:
         ) from None
     with scratch as name:
         yield Path(name).resolve()
+
+
+def _local_folder() -> str | None:
+    given = [os.environ[name] for name in _SCRATCH_VARIABLES if os.environ.get(name)]
+    # Sites set them on all nodes, also where no such folder is.
+    return next((path for path in given if Path(path).is_dir()), None)
 
 
 def _run(command: Command, argv: Sequence[str], folder: Path, output: Path) -> int:
@@ -131,7 +146,8 @@ def _start(
         )
     except OSError as error:
         # The fault is the task's where its values are, and would be every other's elsewhere.
-        is_own = argv[0] != command.argv[0] or error.errno == errno.E2BIG
+        is_own = command.ranks == 1 and argv[0] != command.argv[0]
+        is_own = is_own or error.errno == errno.E2BIG
         raise (CommandFailed if is_own else LaunchError)(_unstartable(argv[0], error)) from None
 
 

@@ -26,6 +26,7 @@ from hpckit.store.coverage import cover
 from hpckit.store.create import Run, reopen
 from hpckit.store.lock import driving, join_ranks
 from hpckit.store.progress import Publisher, Report
+from hpckit.store.provenance import cpu_model
 from hpckit.store.rundir import RunDir
 from hpckit.store.segments import SegmentWriter, list_segments
 from hpckit.store.shares import ElementEnd, Pending, share, tell_end, writer_name
@@ -143,6 +144,7 @@ class Element:
             element=self.number,
             job=self.job,
             host=os.uname().nodename,
+            cpu=cpu_model(),
             done=is_done,
             failed=driver.failed,
             begun=self.begun,

@@ -71,6 +71,8 @@ class Command(BaseModel):
         Globs, relative to the scratch directory, of the files that outlive it.
     results
         How each result is picked up, by its name.
+    ranks
+        Copies of it that the site's launcher starts as one MPI program.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +80,7 @@ class Command(BaseModel):
     argv: tuple[str, ...]
     keep: tuple[str, ...] = ()
     results: dict[str, Picker] = {}
+    ranks: int = 1
 
     def fill(self, values: Mapping[str, Any]) -> list[str]:
         """Return the argument vector for one task; a value is only ever part of one argument.

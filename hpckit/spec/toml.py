@@ -78,7 +78,9 @@ def _job(table: dict[str, Any], source: Path) -> Job:
         _param(name, value, source.parent) for name, value in _table(table, "params").items()
     )
     known = {param.name: param for param in params}
+    resources = _resources(_table(table, "resources"))
     command = Command(
+        ranks=resources.ntasks,
         argv=_argv(table.get("command"), known, source.parent),
         keep=_keep(table.get("keep", [])),
         results={
@@ -89,7 +91,7 @@ def _job(table: dict[str, Any], source: Path) -> Job:
         name=checked_name(table.get("name", source.stem)),
         kind="farm",
         params=params,
-        resources=_resources(_table(table, "resources")),
+        resources=resources,
         body=command,
         takes_context=False,
         policy=_policy(_table(table, "policy")),
@@ -100,12 +102,7 @@ def _job(table: dict[str, Any], source: Path) -> Job:
 
 
 def _resources(options: Mapping[str, Any]) -> Resources:
-    def make() -> Resources:
-        resources = Resources.from_options(options)
-        resources.require_one_task()
-        return resources
-
-    return _under("resources", make)
+    return _under("resources", lambda: Resources.from_options(options))
 
 
 def _policy(options: Mapping[str, Any]) -> Policy:

@@ -76,7 +76,9 @@ def collect_array(
         "cpu_seconds": sum(e.cpu_seconds for e in ends),
         "children_peak_bytes": max((e.peak_bytes for e in ends), default=0.0),
     }
-    manifest = run.manifest.with_submission(latest)
+    nodes = {end.host: end.cpu for end in ends}
+    environment = {**run.manifest.environment, "nodes": dict(sorted(nodes.items()))}
+    manifest = run.manifest.with_submission(latest, environment=environment)
     return collect(run, manifest, seconds, if_missing=if_missing, usage=used)
 
 

@@ -49,13 +49,20 @@ def environment(job_source: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "packages": packages(),
+        **machine(),
+        "git": git_state(job_source.parent),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine that this process runs on."""
+    return {
         "platform": platform.platform(),
         "host": platform.node(),
         "cpu": cpu_model(),
         "cores": usable_cores(),
         "memory": _total_memory(),
         "variables": {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
-        "git": git_state(job_source.parent),
     }
 
 

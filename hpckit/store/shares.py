@@ -69,6 +69,8 @@ class ElementEnd:
     ----------
     job
         The scheduler's id.
+    host, cpu
+        The node, and the model of its processor.
     done
         Whether all of its share is sealed.
     failed
@@ -83,6 +85,7 @@ class ElementEnd:
     element: int
     job: str
     host: str
+    cpu: str
     done: bool
     failed: int
     begun: float

@@ -32,6 +32,9 @@ IDS_A_CALL = 5000
 """Ids on one command line, which the kernel limits to 128 kB an argument."""
 
 _TIMES_UP = (str(TIME_IS_UP), str(NO_PROGRESS))
+_DOUBTFUL = (JobState.UNKNOWN, JobState.NODE_FAIL, JobState.PREEMPTED)
+"""What accounting says so may be back in the queue."""
+
 _KILLED, _TERMINATED = 128 + 9, (130, 128 + 15)
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 
@@ -85,7 +88,7 @@ def standings(submissions: Mapping[RunDir, Submission]) -> dict[RunDir, Standing
 
 
 def _is_final(status: JobStatus | None) -> bool:
-    return status is not None and status.state.has_ended and status.state is not JobState.UNKNOWN
+    return status is not None and status.state.has_ended and status.state not in _DOUBTFUL
 
 
 def _status(
@@ -140,7 +143,7 @@ def _queued(known: Mapping[str, JobStatus], wanted: Iterable[str]) -> dict[str, 
             continue
         if element in queue:
             found[element] = queue[element]
-        elif before is not None:
+        elif before is not None and not before.state.has_ended:
             # Accounting thinks that it goes on, the queue has lost it: it died unnoticed.
             found[element] = JobStatus(element, JobState.UNKNOWN, "", before.nodes)
     return found

@@ -159,8 +159,7 @@ def say(line: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT"))
-    }
+    foreign = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    # By default squeue cuts the ids of an array's elements off after 31 characters.
+    return {**own, "SLURM_BITSTR_LEN": "0"}

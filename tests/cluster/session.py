@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -116,8 +117,15 @@ class Slurm:
 
     def cancel(self) -> None:
         """Cancel what was submitted and is not at its end."""
-        if self.submitted:
-            self("scancel", "-Q", *self.submitted)
+        ids = [*self.submitted, *self._of_runs()]
+        if ids:
+            self("scancel", "-Q", *ids)
+
+    def _of_runs(self) -> list[str]:
+        """Return the jobs that hpckit has submitted from the folder."""
+        manifests = [json.loads(path.read_text()) for path in self.directory.rglob("run.json")]
+        submissions = [s for manifest in manifests for s in manifest["submissions"]]
+        return [job["id"] for s in submissions for job in s["jobs"] or []]
 
     def _restart(self, node: str) -> None:
         if self.cluster.daemons.is_running(node):

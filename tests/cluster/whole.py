@@ -68,9 +68,10 @@ class Cluster:
     nodes = NODES
 
     def env(self) -> dict[str, str]:
-        """Return what users export: Slurm's files, this command, and two favours to Open MPI.
+        """Return what users export: Slurm's files, this command, and three favours to Open MPI.
 
-        It would neither run as root nor bind ranks to CPUs that are claimed but not there.
+        It would neither run as root, nor bind ranks to CPUs that are claimed but not there; and
+        ranks that wait must give the CPU to those for which they wait.
         """
         return {
             "SLURM_CONF": str(self.state / "etc" / "slurm.conf"),
@@ -78,6 +79,7 @@ class Cluster:
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "PRTE_MCA_hwloc_default_binding_policy": "none",
+            "OMPI_MCA_mpi_yield_when_idle": "1",
         }
 
     def users(self) -> list[str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from concurrent.futures.process import BrokenProcessPool
+
 import h5py
 import numpy as np
 import pytest
 
 from hpckit.run.batch import FarmSpec, run_batch
+from hpckit.run.engines import engine_factory
 
 VALUES = """
     import os
@@ -307,3 +312,15 @@ def test_each_task_of_a_sweep_whose_cost_rises_is_done_once(hpckit):
     assert sorted(map(int, done)) == list(range(300))
     with h5py.File(hpckit.last() / "results.h5") as file:
         assert file["result"][()].tolist() == list(range(300))
+
+
+def test_the_death_of_a_worker_is_seen_while_another_is_long_at_work(tmp_path):
+    """The pool's own thread does not watch a worker that was started after it last looked."""
+    engine = engine_factory("processes")(2, tmp_path / "worker-{pid}.log")
+    try:
+        engine.submit(time.sleep, 3600)
+        doomed = engine.submit(signal.raise_signal, signal.SIGKILL)
+        with pytest.raises(BrokenProcessPool):
+            doomed.result(timeout=60)
+    finally:
+        engine.kill()

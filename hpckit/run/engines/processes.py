@@ -59,13 +59,28 @@ class ProcessesEngine(ProcessPoolExecutor, Engine):
 
     def submit(self, *args: Any, **options: Any) -> Future[Any]:
         """Hand in a call, as `concurrent.futures` has it."""
+        made = len(self._context.made)
         try:
-            return super().submit(*args, **options)
+            future = super().submit(*args, **options)
+            if len(self._context.made) > made:
+                self._watch_new()
+            return future
         except OSError as error:
             # The pool starts a worker here, and may close its pipes meanwhile over another's death.
             if self._broken:
                 raise BrokenProcessPool(str(error)) from error
             raise
+
+    def _watch_new(self) -> None:
+        """Have the pool's thread look at its processes again.
+
+        The pool wakes it before it starts a new one, whose death it would then not see as long
+        as nothing else happens.
+        """
+        with self._shutdown_lock:
+            wakeup = self._executor_manager_thread_wakeup
+            if wakeup is not None and not self._broken:
+                wakeup.wakeup()
 
     def close(self) -> None:
         """End the workers; one that a task's thread keeps alive is killed."""
