@@ -31,6 +31,7 @@ COMMANDS = {
     "show": "Show a run and its results as a table.",
     "digest": "Print a hash of a run's results.",
     "diff": "Say what differs between two runs.",
+    "efficiency": "Compare what a submitted run used with what it asked for.",
     "pack": "Copy the fields of an spmd run into results.h5 itself.",
     "site": "The facts of a cluster.",
     "init": "Make a new project folder with three jobs that run.",

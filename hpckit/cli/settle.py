@@ -51,6 +51,22 @@ def standings(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
     return {run: standing if standing.jobs else _never() for run, standing in found.items()}
 
 
+def standing_at_end(run: RunDir, manifest: Manifest) -> Standing | None:
+    """Return how the jobs ended of a run whose end is known; None if it was not submitted.
+
+    Raises
+    ------
+    LaunchError
+        The scheduler does not answer.
+    """
+    latest = manifest.submissions[-1] if manifest.submissions else None
+    if latest is None or latest.session != manifest.sessions:
+        return None
+    from hpckit.submit.slurm import Slurm
+
+    return Slurm().standings({run: latest})[run]
+
+
 def standings_told(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
     """Return the same, or tell that the scheduler cannot be asked and return nothing."""
     try:

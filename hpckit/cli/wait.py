@@ -62,7 +62,7 @@ def wait_for(run: RunDir) -> Manifest:
 
 def _look(run: RunDir, terminal: Terminal, begun: float) -> Manifest | None:
     """Show how far a run is; return its manifest if it has ended for good."""
-    from hpckit.cli.settle import close, standings
+    from hpckit.cli.settle import close, standing_at_end, standings
     from hpckit.store import manifest as manifests
     from hpckit.store.manifest import State
 
@@ -71,19 +71,19 @@ def _look(run: RunDir, terminal: Terminal, begun: float) -> Manifest | None:
         return _go_on(run, close(run, standing), standing)
     manifest = manifests.read(run.manifest)
     if standing is None and manifest.effective_state() not in (State.RUNNING, State.SUBMITTED):
-        return manifest
+        return _go_on(run, manifest, standing_at_end(run, manifest))
     _show(run, manifest, terminal, time.monotonic() - begun)
     return None
 
 
-def _go_on(run: RunDir, manifest: Manifest, standing: Standing) -> Manifest | None:
+def _go_on(run: RunDir, manifest: Manifest, standing: Standing | None) -> Manifest | None:
     """Return the manifest of a run whose jobs have ended, unless its policy has it go on."""
     from hpckit.cli.again import apply
     from hpckit.store.create import reopen
     from hpckit.store.manifest import State
     from hpckit.submit.policy import remedy
 
-    if manifest.state is State.COMPLETED:
+    if manifest.state is State.COMPLETED or standing is None:
         return manifest
     found = remedy(reopen(run).job.policy, manifest.submissions, standing)
     if found is None:

@@ -21,11 +21,14 @@ from hpckit.run.context import Task
 from hpckit.run.pickers import NotPickedError, described, pick
 from hpckit.spec.command import Command
 from hpckit.spec.messages import shown
-from hpckit.store.atomic import explained, replacing, sync
+from hpckit.store.atomic import explained, free_bytes, replacing, sync
 from hpckit.store.rundir import RunDir
 
 LOGGED_BYTES = 16 << 10
 """Of the beginning, and again of the end, of a command's output go to the run's log."""
+
+LEAST_FREE = 1 << 20
+"""Bytes below which a disk counts as full."""
 
 TOLD_LINES = 10
 """Of the end of the output stand in the message about a command that failed."""
@@ -81,7 +84,8 @@ def run_command(command: Command, run: RunDir, task: Task, /, **params: Any) -> 
         try:
             _log(output)
             if status != 0:
-                raise CommandFailed(f"{shlex.join(argv)}: {ending(status)}{_last_lines(output)}")
+                told = f"{shlex.join(argv)}: {ending(status)}{_full(scratch)}"
+                raise CommandFailed(told + _last_lines(output))
             return _results(command, argv, folder, output)
         finally:
             _keep(command.keep, folder, run.kept / str(task.index))
@@ -210,6 +214,16 @@ def _tail(stream: BinaryIO) -> str:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(size - LOGGED_BYTES, 0))
     return stream.read().decode(errors="replace")
+
+
+def _full(scratch: Path) -> str:
+    """Say so if no space is left: the command's own words about it found none either."""
+    if free_bytes(scratch) >= LEAST_FREE:
+        return ""
+    return (
+        f"; no space is left in its scratch directory on {os.uname().nodename}: set TMPDIR, or the "
+        "site's scratch, to a larger disk"
+    )
 
 
 def _last_lines(output: Path) -> str:

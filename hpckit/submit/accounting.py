@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpckit.jobstates import NO_PROGRESS, TIME_IS_UP, JobState, JobStatus, Standing
@@ -105,14 +106,38 @@ def _status(
 def _accounted(ids: Sequence[str]) -> dict[str, JobStatus]:
     """Ask sacct; nothing is known where there is no accounting."""
     found: dict[str, JobStatus] = {}
-    for start in range(0, len(ids), IDS_A_CALL):
-        jobs = ",".join(ids[start : start + IDS_A_CALL])
-        argv = ["sacct", "-n", "-P", "-X", "-j", jobs, "-o", "JobID,State,ExitCode,NodeList"]
-        try:
-            text = ask(argv)
-        except (Refused, NoAnswer):
-            return {}
-        found |= accounted(text.splitlines())
+    try:
+        for start in range(0, len(ids), IDS_A_CALL):
+            jobs = ids[start : start + IDS_A_CALL]
+            found |= accounted(_rows(jobs, "-X", "-o", "JobID,State,ExitCode,NodeList"))
+        failed = [job for job, status in found.items() if status.state is JobState.FAILED]
+        for start in range(0, len(failed), IDS_A_CALL):
+            jobs = failed[start : start + IDS_A_CALL]
+            found |= told_by_steps(_rows(jobs, "-o", "JobID,State"), found)
+    except (Refused, NoAnswer):
+        return {}
+    return found
+
+
+def _rows(jobs: Sequence[str], *options: str) -> list[str]:
+    return ask(["sacct", "-n", "-P", "-j", ",".join(jobs), *options]).splitlines()
+
+
+def told_by_steps(lines: Iterable[str], known: Mapping[str, JobStatus]) -> dict[str, JobStatus]:
+    """Return those failed jobs anew whose steps say why: a launcher's exit status hides it.
+
+    Parameters
+    ----------
+    lines
+        Of ``sacct -P -o JobID,State``, with steps.
+    """
+    found = {}
+    for line in lines:
+        step, _, word = line.partition("|")
+        job = step.partition(".")[0]
+        state = job_state(word)
+        if job in known and state in (JobState.OUT_OF_MEMORY, JobState.NODE_FAIL):
+            found[job] = replace(known[job], state=state, detail="")
     return found
 
 

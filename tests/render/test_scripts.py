@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from hpckit.errors import SpecError
 from hpckit.render.batch import Work, batch_script
 from hpckit.render.script import directive_value, render, shell_word
+from hpckit.render.submission import Plan, run_script
 from hpckit.spec.job import Job
 from hpckit.spec.load import load_job
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
+from hpckit.store.rundir import RunDir
 from hpckit.units import Memory, Walltime
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -60,14 +62,37 @@ def job(name: str, **resources: object) -> Job:
     return found.model_copy(update={"resources": found.resources.updated(**resources)})
 
 
+SUBMITTED = {
+    "submitted-ising": ("ising", PLAIN, {}, {"elements": 5, "workers": 2, "max_running": 3}),
+    "submitted-cavity": ("cavity", FULL, {"ntasks": 32, "nodes": 2}, {}),
+    "submitted-options": (
+        "cavity",
+        MPIEXEC,
+        {},
+        {"options": {"exclusive": "", "constraint": "a b"}, "excluded": ("n[1-2]", "n4")},
+    ),
+}
+
+
+def submitted(name: str, site: Site, resources, given) -> str:
+    asked = job(name, **resources)
+    run = RunDir(Path("/scratch/ann/runs") / f"{name}-20260101-120000-beef")
+    plan = Plan(run, asked, 1, asked.resources, tasks=21, **given)
+    return render(run_script(plan, site), site, "0.1.0")
+
+
+def golden_text(name: str) -> str:
+    return submitted(*SUBMITTED[name]) if name in SUBMITTED else rendered(*SCRIPTS[name])
+
+
 def rendered(name: str, arguments, site, resources, workers) -> str:
     work = Work(job(name, **resources), SOURCE / f"{name}.py", arguments, tasks=21)
     return render(batch_script(work, site, workers), site, "0.1.0")
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, *SUBMITTED])
 def test_scripts_are_as_they_were(name, request):
-    text = rendered(*SCRIPTS[name])
+    text = golden_text(name)
     golden = GOLDEN / f"{name}.sh"
     if request.config.getoption("--renew"):
         golden.write_text(text)
@@ -77,10 +102,10 @@ def test_scripts_are_as_they_were(name, request):
 @pytest.mark.skipif(
     shutil.which("shellcheck") is None, reason="needs shellcheck: Debian's package shellcheck"
 )
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, *SUBMITTED])
 def test_scripts_are_clean_to_shellcheck(name, tmp_path):
     script = tmp_path / "job.sh"
-    script.write_text(rendered(*SCRIPTS[name]))
+    script.write_text(golden_text(name))
     # What a site's own prologue sources is not there to be followed.
     argv = ["shellcheck", "--exclude=SC1091", str(script)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
