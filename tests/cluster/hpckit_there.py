@@ -30,12 +30,19 @@ class Ended:
 
 
 class There:
-    """A folder with job files on the cluster, whose site is `here.toml`."""
+    """A folder with job files on the cluster, whose site is `here.toml`.
 
-    def __init__(self, slurm: Slurm) -> None:
+    Parameters
+    ----------
+    site
+        Its text, in place of what `hpckit site init` prints.
+    """
+
+    def __init__(self, slurm: Slurm, site: str | None = None) -> None:
         self.slurm = slurm
         self.folder = slurm.directory
-        site = self.run("site", "init", "--print").stdout
+        if site is None:
+            site = self("site", "init", "--print")
         # mpiexec is the environment's own.
         self.site_text = f'prologue = ["export PATH={BIN}:$PATH"]\n{site}'
         self.site = self.folder / "here.toml"

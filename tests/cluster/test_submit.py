@@ -117,6 +117,31 @@ def test_a_program_that_is_stopped_again_and_again_ends_the_same(there):
         assert np.array_equal(a["mean"][()], b["mean"][()])
 
 
+def test_cavity_in_slices_equals_cavity_in_one(there, request):
+    """With --long the walltime cuts it; else the signal that the walltime would send."""
+    is_long = request.config.getoption("--long")
+    given = ("n=96", "tolerance=0", "max_time=120") if is_long else ("n=48", "tolerance=0")
+    run = there.submit("cavity", *given, "--ranks", 4, "--walltime", "1m")
+    (job,) = there.jobs(run)
+    waiting = there.start("wait", run)
+    for _ in range(0 if is_long else 3):
+        before = last_step(run)
+        there.slurm.wait_for(lambda step=before: last_step(run) > step, 90)
+        there.slurm("scancel", "--batch", "--signal=USR1", job)
+        there.slurm.wait_for(lambda: there.slurm.state(job) == "PENDING", 30)
+    stdout, stderr = waiting.communicate(timeout=900)
+    assert waiting.returncode == 0, (stdout, stderr)
+    states = there.slurm.sacct(job, "State", "-X", "-D")
+    assert states.count("REQUEUED") >= 3
+    assert there.digest(run) == there.local_digest("cavity", *given, "--ranks", 4)
+
+
+def last_step(run) -> int:
+    """Return the number of the step of a run's latest checkpoint, 0 before the first."""
+    latest = run / "checkpoint" / "latest.json"
+    return json.loads(latest.read_text())["step"] if latest.is_file() else 0
+
+
 def test_a_farm_that_is_stopped_goes_on_from_what_is_sealed(there):
     there.job(DRAW)
     run = there.submit("job.py", "n=range(1,101)", "--elements", 1, "--workers", 2, nap=0.2)
