@@ -131,12 +131,14 @@ def work_farm_shown(
 def _prepare_launcher(ranks: int) -> None:
     """Tell tasks that are MPI programs how their ranks start here, unless a script has."""
     from hpckit.render.batch import LAUNCHER_VARIABLE
-    from hpckit.render.launcher import mpiexec_argv, one_machine_variables
+    from hpckit.render.launcher import launcher_variables, mpiexec_argv
+    from hpckit.submit.local import allocated_nodes
 
     if LAUNCHER_VARIABLE not in os.environ:
         # The program's own MPI is the one on the PATH, rather than this environment's.
         os.environ[LAUNCHER_VARIABLE] = shlex.join(mpiexec_argv("mpiexec", ranks, []))
-        for name, value in one_machine_variables(is_root=os.geteuid() == 0).items():
+        told = launcher_variables(allocated_nodes(), is_root=os.geteuid() == 0)
+        for name, value in told.items():
             os.environ.setdefault(name, value)
 
 

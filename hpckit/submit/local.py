@@ -17,7 +17,7 @@ from typing import IO
 
 from hpckit.errors import UsageError
 from hpckit.processes import leash, uninterrupted
-from hpckit.render.launcher import mpiexec_argv, one_machine_variables
+from hpckit.render.launcher import launcher_variables, mpiexec_argv
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import DRIVER_VARIABLE, Driver
 from hpckit.store.progress import Report, read_progress
@@ -48,6 +48,12 @@ def find_mpiexec() -> str:
             "pip install 'hpckit[mpi]', or load the site's MPI module"
         )
     return found
+
+
+def allocated_nodes() -> int:
+    """Return over how many nodes mpiexec may spread ranks: those of an allocation around us."""
+    text = os.environ.get("SLURM_JOB_NUM_NODES", "")
+    return int(text) if text.isdecimal() and int(text) else 1
 
 
 def launch_line(run: RunDir, ranks: int) -> list[str]:
@@ -110,7 +116,7 @@ def _started(
     argv: list[str], ranks: int, threads: int, keep_open: Sequence[int]
 ) -> subprocess.Popen[bytes]:
     environment = {
-        **one_machine_variables(is_root=os.geteuid() == 0),
+        **launcher_variables(allocated_nodes(), is_root=os.geteuid() == 0),
         **os.environ,
         **thread_variables(threads),
         "HPCKIT_NTASKS": str(ranks),

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from hpckit.analyse.efficiency import Use, measures, suggestions
+from hpckit.analyse.efficiency import Use, measures
+from hpckit.analyse.suggestion import suggestions
 from hpckit.jobstates import JobState
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Site

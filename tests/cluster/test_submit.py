@@ -120,7 +120,7 @@ def test_a_program_that_is_stopped_again_and_again_ends_the_same(there):
 def test_cavity_in_slices_equals_cavity_in_one(there, request):
     """With --long the walltime cuts it; else the signal that the walltime would send."""
     is_long = request.config.getoption("--long")
-    given = ("n=96", "tolerance=0", "max_time=120") if is_long else ("n=48", "tolerance=0")
+    given = ("n=160", "tolerance=0", "max_time=120") if is_long else ("n=48", "tolerance=0")
     run = there.submit("cavity", *given, "--ranks", 4, "--walltime", "1m")
     (job,) = there.jobs(run)
     waiting = there.start("wait", run)
