@@ -164,9 +164,11 @@ def close(run: RunDir, standing: Standing) -> Manifest:
 
 
 def _close_ranks(run: Run, outcome: dict[str, int], ending: tuple[State, str]) -> Manifest:
-    """Say how ranks were ended that could not say so themselves."""
+    """Say how ranks were ended, unless they have said so themselves."""
     latest = run.manifest.submissions[-1].model_copy(update={"outcome": outcome})
-    ended = run.manifest.with_submission(latest).ended(*ending, 0.0)
+    ended = run.manifest.with_submission(latest)
+    if ended.state is not State.FAILED:
+        ended = ended.ended(*ending, 0.0)
     ended.write(run.dir.manifest)
     return ended
 

@@ -70,7 +70,8 @@ def _look(run: RunDir, terminal: Terminal, begun: float) -> Manifest | None:
     if standing is not None and standing.has_ended:
         return _go_on(run, close(run, standing), standing)
     manifest = manifests.read(run.manifest)
-    if standing is None and manifest.effective_state() not in (State.RUNNING, State.SUBMITTED):
+    ended = manifest.effective_state() not in (State.RUNNING, State.SUBMITTED)
+    if standing is None and ended:
         return _go_on(run, manifest, standing_at_end(run, manifest))
     _show(run, manifest, terminal, time.monotonic() - begun)
     return None

@@ -140,10 +140,14 @@ class Manifest(BaseModel):
 
     @property
     def submission(self) -> Submission | None:
-        """The submission that a scheduler has to be asked about: how it ended is not known yet."""
+        """The submission that a scheduler has to be asked about: how it ended is not known yet.
+
+        Ranks that have failed may have done so over a node's death, and be started again.
+        """
         latest = self.submissions[-1] if self.submissions else None
-        goes_on = self.state in (State.SUBMITTED, State.RUNNING)
-        return latest if latest is not None and latest.is_open and goes_on else None
+        if latest is None or not latest.is_open or self.state is State.COMPLETED:
+            return None
+        return latest
 
     def open_session(self, session: int) -> Submission:
         """Return the submission of a session, for a job of it that begins.

@@ -137,6 +137,7 @@ def test_retries_of_a_class_end_at_their_number(there):
     process = there.start("wait", run)
     for number in range(1, 4):
         there.slurm.wait_for(lambda n=number: len(there.manifest(run).submissions) == n)
+        there.slurm.wait_for(lambda: there.jobs(run))
         job = f"{there.jobs(run)[0]}_0"
         there.slurm.wait_for(lambda j=job: there.slurm.state(j) == "RUNNING")
         there.slurm.end(job, "NODE_FAIL")
