@@ -51,7 +51,8 @@ ADVICE = {
     JobState.NODE_FAIL: "its node died: resume goes on from what is saved; "
     'on_node_fail = "exclude" keeps off such nodes',
     JobState.PREEMPTED: "another job took its place: resume goes on from what is saved",
-    JobState.CANCELLED: "it was cancelled: resume goes on from what is saved",
+    JobState.CANCELLED: "somebody cancelled it, or what it was to come after did not end well: "
+    "resume goes on from what is saved",
     JobState.UNKNOWN: "neither queue nor accounting knows it any more, and it left no exit "
     "status, as when its node died: resume goes on from what is saved",
 }
@@ -84,11 +85,14 @@ class Standing:
 
     Attributes
     ----------
+    session
+        Of the run, whose jobs they are.
     doubt
         What could not be asked and so is not known: a sentence.
     """
 
     jobs: Sequence[JobStatus]
+    session: int
     doubt: str | None = None
 
     def counts(self) -> Counter[JobState]:
@@ -99,6 +103,11 @@ class Standing:
     def has_ended(self) -> bool:
         """Whether every job is at its end."""
         return all(job.state.has_ended for job in self.jobs)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the end of every job is known, rather than that nobody has it any more."""
+        return self.has_ended and all(job.state is not JobState.UNKNOWN for job in self.jobs)
 
     @property
     def trouble(self) -> JobState | None:

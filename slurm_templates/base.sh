@@ -2,7 +2,7 @@
     that extends "hpckit/spmd.sh" and overrides some of its blocks. #}
 #!/bin/bash
 # {{ title }}
-# Rendered by hpckit {{ version }} for the site {{ site.name }}; sbatch runs it as it is.
+# Rendered by hpckit {{ version }} for the site {{ site.name }}{% block how %}; sbatch runs it as it is{% endblock %}.
 {% block directives %}
 {% for name, value in directives.items() %}
 #SBATCH --{{ name }}{% if value is not none %}={{ value | directive }}{% endif %}

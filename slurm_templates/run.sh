@@ -1,5 +1,6 @@
 {#- Scripts of a run that is there already, which may have to stop and go on. #}
 {% extends "base.sh" %}
+{% block how %}; `hpckit submit` gives it to sbatch{% endblock %}
 {% block program %}
 # However it ends, its exit status is left in a file: not every cluster remembers it.
 exits={{ exits | sh }}
@@ -7,10 +8,10 @@ trap 'echo "$?" > "$exits/{{ id }}"' EXIT
 
 # Slurm sends {{ signal }} when the time is nearly up, and hpckit hears of it: it saves what there is
 # and ends with status {{ time_is_up }}. The job then goes back to the queue, and on from there.
-trap 'kill -{{ signal }} "$program"' {{ signal }}
+trap 'kill -{{ signal }} "$program" 2> /dev/null || :' {{ signal }}
 {% if signal != "TERM" %}
-# TERM, which comes when the job is cancelled or must make way, reaches this script alone.
-trap 'kill -TERM "$program"' TERM
+# TERM comes when the job is cancelled or must make way.
+trap 'kill -TERM "$program" 2> /dev/null || :' TERM
 {% endif %}
 {% block launch required %}{% endblock %}
 program=$!
@@ -18,7 +19,7 @@ program=$!
 until wait "$program"; ! kill -0 "$program" 2> /dev/null; do :; done
 wait "$program" || status=$?
 if [ "${status:-0}" -eq {{ time_is_up }} ] && [ "${SLURM_RESTART_COUNT:-0}" -lt {{ max_restarts }} ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+    scontrol requeue "$SLURM_JOB_ID" || :
 fi
 exit "${status:-0}"
 {% endblock %}

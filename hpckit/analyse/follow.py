@@ -14,11 +14,13 @@ MOST_BYTES = 1 << 20
 """Of a log are read at a time."""
 
 
-def follow(run: RunDir, has_ended: Callable[[], bool]) -> Iterator[Section]:
+def follow(run: RunDir, limit: int | None, has_ended: Callable[[], bool]) -> Iterator[Section]:
     """Yield whole lines as they come into any of a run's logs, until the run has ended.
 
     Parameters
     ----------
+    limit
+        Of the lines that are there at first, the last of each log; None stands for all.
     has_ended
         Asked again and again; the logs are read once more after it has said yes.
     """
@@ -27,7 +29,10 @@ def follow(run: RunDir, has_ended: Callable[[], bool]) -> Iterator[Section]:
     while True:
         news = False
         for path in sorted(run.logs.glob("*.log")):
+            is_first = path not in read
             lines, read[path] = _new_lines(path, read.get(path, 0), ended)
+            if is_first and limit is not None:
+                lines = lines[-limit:]
             if lines:
                 news = True
                 yield Section(path.name, lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpckit.analyse.counts import Counts
-from hpckit.analyse.status import elapsed, next_step, reason
+from hpckit.analyse.status import elapsed, next_step, reason, said
 from hpckit.analyse.values import duration, local_time, printable, shortened, shortest
 from hpckit.spec.messages import counted
 from hpckit.store.manifest import Manifest
@@ -23,7 +23,7 @@ def facts(run: RunDir, manifest: Manifest, counts: Counts | None) -> list[tuple[
     why = reason(run, manifest, state)
     found = [
         ("run", printable(manifest.id)),
-        ("state", f"{state}: {why}" if why else str(state)),
+        ("state", said(str(state), why)),
         ("job", f"{job.name} ({job.kind}), {shortest(Path(job.source))}"),
         ("when", f"{local_time(manifest.created)}, {duration(elapsed(run, manifest, state))}"),
         ("ran on", _place(manifest)),

@@ -87,7 +87,7 @@ class Status:
     def facts(self) -> list[tuple[str, str]]:
         """Return what there is to say, as labels and texts."""
         state = shown_state(self.state, self.standing)
-        facts = [("state", f"{state}: {self.reason}" if self.reason else state)]
+        facts = [("state", said(state, self.reason))]
         facts += self._queue()
         unit = "tasks" if self.counts else "steps"
         done, failed, total = self.extent()
@@ -121,6 +121,13 @@ class Status:
         if self.standing.doubt:
             facts.append(("unsure", self.standing.doubt))
         return facts
+
+
+def said(state: str, reason: str | None) -> str:
+    """Return a state with the reason for it, which may begin with the same word."""
+    if not reason:
+        return state
+    return reason if reason.startswith((f"{state}:", f"{state} (")) else f"{state}: {reason}"
 
 
 def shown_state(state: State, standing: Standing | None) -> str:

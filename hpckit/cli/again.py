@@ -11,7 +11,7 @@ import click
 
 from hpckit.cli.foreground import check_options, say_of_source, summarise, work, work_farm_shown
 from hpckit.cli.options import ENGINE_HELP, F, output_option, resource_options, site_option
-from hpckit.cli.settle import settled
+from hpckit.cli.settle import given_up
 from hpckit.errors import UsageError
 from hpckit.run.engines import ENGINES
 from hpckit.store import create
@@ -88,7 +88,7 @@ def open_again(ref: str, output: Path | None) -> Run:
         Its jobs wait or run still.
     """
     run = find(ref, runs_root(output))
-    manifest = settled(run)
+    manifest = given_up(run)
     if manifest.submission is not None:
         jobs = ", ".join(manifest.submission.ids)
         raise UsageError(
@@ -161,11 +161,11 @@ def submit_again(run: Run, site: Site, wish: Wish, states: frozenset[TaskState])
     UsageError, LaunchError
         As `hpckit.cli.submission.submit`.
     """
-    from hpckit.cli.submission import submit, with_limits
+    from hpckit.cli.submission import submit
 
     again = create.take_up(run)
     say_of_source(again)
-    return submit(again, with_limits(site, run.job.kind), wish, states)
+    return submit(again, site, wish, states)
 
 
 def apply(remedy: Remedy, run: RunDir) -> Manifest:
@@ -205,8 +205,8 @@ def wish_again(run: Run) -> Wish:
     latest = run.manifest.submissions[-1]
     return Wish(
         resources=latest.resources,
-        elements=latest.elements,
-        workers=latest.workers,
+        elements=latest.wished_elements,
+        workers=latest.wished_workers,
         max_running=latest.max_running,
         partition=latest.partition,
         options=latest.options,

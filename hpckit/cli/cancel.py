@@ -13,6 +13,8 @@ import click
 from hpckit.cli.options import output_option, run_argument
 from hpckit.errors import UsageError
 from hpckit.store.manifest import Manifest
+from hpckit.store.submission import Submission
+from hpckit.submit.scheduler import Scheduler
 
 PATIENCE = 60.0
 """Seconds to wait for jobs that have been told to end: Slurm gives them 30."""
@@ -23,17 +25,20 @@ PATIENCE = 60.0
 @output_option
 def command(run: str, output: Path | None) -> None:
     """Cancel a run's jobs, or interrupt the process that works on it."""
-    from hpckit.cli.settle import close, standings
+    from hpckit.cli.settle import close, require_cluster, standings
     from hpckit.store import manifest as manifests
     from hpckit.store.manifest import State
     from hpckit.store.rundir import find, runs_root
-    from hpckit.submit.slurm import Slurm
+    from hpckit.submit.scheduler import scheduler_of
 
     found = find(run, runs_root(output))
     standing = standings([found]).get(found)
     manifest = manifests.read(found.manifest)
     if manifest.submission is not None and standing is not None:
-        Slurm().cancel(manifest.submission.ids)
+        if not standing.is_sure and standing.has_ended:
+            require_cluster(found, manifest.submission)
+        scheduler = scheduler_of(manifest.submission.site)
+        scheduler.cancel(_ids(manifest.submission, scheduler))
         end = time.monotonic() + PATIENCE
         while not standing.has_ended and time.monotonic() < end:
             time.sleep(0.5)
@@ -48,6 +53,13 @@ def command(run: str, output: Path | None) -> None:
     else:
         raise UsageError(f"{manifest.id}: is {manifest.effective_state()}, there is nothing to end")
     click.echo(f"{manifest.id}: {manifest.effective_state()}")
+
+
+def _ids(submission: Submission, scheduler: Scheduler) -> list[str]:
+    """Return the ids of a submission's jobs, and of those whose ids were lost."""
+    tagged = scheduler.tagged().items()
+    lost = [job for job, tag in tagged if tag.startswith(f"{submission.tag}:")]
+    return list(dict.fromkeys([*submission.ids, *lost]))
 
 
 def _interrupt(manifest: Manifest) -> None:

@@ -13,6 +13,7 @@ import click
 from hpckit.cli.options import output_option
 from hpckit.cli.scheduled import scheduled_element, scheduled_rank
 from hpckit.errors import HpckitError, UsageError
+from hpckit.variables import DRIVER
 
 if TYPE_CHECKING:
     from hpckit.spec.load import LoadedJob
@@ -96,13 +97,13 @@ def _require_watched(run: Run) -> None:
     UsageError
         It is a farm, has ended, or is worked on by nobody.
     """
-    from hpckit.store.manifest import DRIVER_VARIABLE, State
+    from hpckit.store.manifest import State
 
     driver = run.manifest.driver
     watched = (
         run.manifest.effective_state() is State.RUNNING
         and driver is not None
-        and os.environ.get(DRIVER_VARIABLE) == driver.token
+        and os.environ.get(DRIVER) == driver.token
     )
     if run.job.kind != "spmd" or not watched:
         raise UsageError(

@@ -14,6 +14,7 @@ from hpckit.cli.terminal import progress_shown
 from hpckit.errors import BusyError, UsageError
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest
+from hpckit.variables import LAUNCHER
 
 if TYPE_CHECKING:
     from hpckit.store.block import TaskState
@@ -70,7 +71,8 @@ def check_options(kind: str, engine: str | None, workers: int | None, ranks: int
     """
     refuse_copies(kind)
     if kind == "spmd" and (engine is not None or workers is not None):
-        raise UsageError("--engine and --workers are for farms: an spmd job takes --ranks N")
+        given = "--engine" if engine is not None else "--workers"
+        raise UsageError(f"{given} is for farms: an spmd job takes --ranks N")
     if kind == "farm" and ranks is not None:
         raise UsageError("--ranks is for spmd jobs: a farm takes --workers N")
     if engine == "serial" and (workers or 1) > 1:
@@ -130,13 +132,12 @@ def work_farm_shown(
 
 def _prepare_launcher(ranks: int) -> None:
     """Tell tasks that are MPI programs how their ranks start here, unless a script has."""
-    from hpckit.render.batch import LAUNCHER_VARIABLE
     from hpckit.render.launcher import launcher_variables, mpiexec_argv
     from hpckit.submit.local import allocated_nodes
 
-    if LAUNCHER_VARIABLE not in os.environ:
+    if LAUNCHER not in os.environ:
         # The program's own MPI is the one on the PATH, rather than this environment's.
-        os.environ[LAUNCHER_VARIABLE] = shlex.join(mpiexec_argv("mpiexec", ranks, []))
+        os.environ[LAUNCHER] = shlex.join(mpiexec_argv("mpiexec", ranks, []))
         told = launcher_variables(allocated_nodes(), is_root=os.geteuid() == 0)
         for name, value in told.items():
             os.environ.setdefault(name, value)

@@ -57,7 +57,7 @@ def command(
     if follow:
         if task is not None or rank is not None:
             raise UsageError("--follow prints all logs: leave --task and --rank")
-        _follow(found)
+        _follow(found, None if everything else lines)
         return
     limit = None if everything else lines
     if not _print_all(_sections(found, task, rank, limit)):
@@ -95,13 +95,13 @@ def _task_sections(run: RunDir, task: int, count: int, limit: int | None) -> Ite
         yield Section(f"why task {task} failed", error.splitlines())
 
 
-def _follow(run: RunDir) -> None:
+def _follow(run: RunDir, limit: int | None) -> None:
     """Print what comes into the logs, under a heading wherever the log changes."""
     from hpckit.analyse.follow import follow
     from hpckit.cli.console import print_heading
 
     last = None
-    for section in follow(run, _end_of(run)):
+    for section in follow(run, limit, _end_of(run)):
         if section.heading != last:
             print_heading(f"── {section.heading}")
             last = section.heading

@@ -14,6 +14,8 @@ import click
 
 from hpckit import __version__
 from hpckit.errors import HpckitError
+from hpckit.processes import note_early
+from hpckit.variables import WARNING
 
 COMMANDS = {
     "run": "Run a job here, in the foreground.",
@@ -75,6 +77,9 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line: exit 0 good, 1 failed, 2 bad usage, 3 failed tasks, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
+    warning = os.environ.get(WARNING, "").partition("@")[0]
+    if warning in ("USR1", "USR2"):
+        note_early(getattr(signal, f"SIG{warning}"))
     try:
         code = cli.main(standalone_mode=False, prog_name="hpckit")
     except HpckitError as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hpckit.store.create import Run
     from hpckit.store.rundir import RunDir
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds to wait for who submits the run still, or for ranks of before that end."""
 
 
@@ -40,7 +40,7 @@ def scheduled_rank(path: Path, session: int) -> NoReturn:
 
 def _taken(directory: RunDir, session: int, held: ExitStack) -> Run:
     """Hold the run and mark it as running; for rank 0 alone."""
-    from hpckit.store.create import reopen
+    from hpckit.store.create import reopen, require_unchanged
     from hpckit.store.lock import driving, join_ranks, wait_for_ranks
     from hpckit.store.provenance import machine
 
@@ -49,6 +49,7 @@ def _taken(directory: RunDir, session: int, held: ExitStack) -> Run:
     join_ranks(directory)
     found = reopen(directory)
     submission = found.manifest.open_session(session)
+    require_unchanged(found)
     directory.remove_leftovers()
     directory.failure.unlink(missing_ok=True)
     manifest = found.manifest.started(

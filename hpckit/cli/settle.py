@@ -15,6 +15,7 @@ from hpckit.store import manifest as manifests
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.rundir import RunDir, find, runs_root
 from hpckit.store.submission import ScheduledJob, Submission
+from hpckit.submit.scheduler import Scheduler, scheduler_of
 
 if TYPE_CHECKING:
     from hpckit.store.create import Run
@@ -42,13 +43,12 @@ def standings(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
                 asked[run] = submission
     if not asked:
         return {}
-    from hpckit.submit.slurm import Slurm
-
-    lost = {run: s for run, s in asked.items() if s.jobs is None}
-    for run, submission in lost.items():
-        asked[run] = _adopted(run, submission)
-    found = Slurm().standings(asked)
-    return {run: standing if standing.jobs else _never() for run, standing in found.items()}
+    # There is one kind of scheduler so far.
+    scheduler = scheduler_of(next(iter(asked.values())).site)
+    lost = {run: submission for run, submission in asked.items() if not submission.is_whole}
+    asked |= {run: _adopted(run, submission, scheduler) for run, submission in lost.items()}
+    found = scheduler.standings(asked)
+    return {run: s if s.jobs else _never(s.session) for run, s in found.items()}
 
 
 def standing_at_end(run: RunDir, manifest: Manifest) -> Standing | None:
@@ -62,9 +62,7 @@ def standing_at_end(run: RunDir, manifest: Manifest) -> Standing | None:
     latest = manifest.submissions[-1] if manifest.submissions else None
     if latest is None or latest.session != manifest.sessions:
         return None
-    from hpckit.submit.slurm import Slurm
-
-    return Slurm().standings({run: latest})[run]
+    return scheduler_of(latest.site).standings({run: latest})[run]
 
 
 def standings_told(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
@@ -76,27 +74,26 @@ def standings_told(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
         return {}
 
 
-def _never() -> Standing:
-    return Standing([JobStatus("", JobState.UNKNOWN, "was not submitted")])
+def _never(session: int) -> Standing:
+    return Standing([JobStatus("", JobState.UNKNOWN, "was not submitted")], session)
 
 
-def _adopted(run: RunDir, submission: Submission) -> Submission:
-    """Find the jobs of a submission whose submitter was killed before it noted their ids."""
+def _adopted(run: RunDir, submission: Submission, scheduler: Scheduler) -> Submission:
+    """Find the jobs of a submission whose submitter was killed before it noted all ids."""
     from hpckit.store.lock import driving
-    from hpckit.submit.slurm import Slurm
 
     try:
         with driving(run):
             manifest = manifests.read(run.manifest)
             now = manifest.submission
-            if now is None or now.jobs is not None:
+            if now is None or now.is_whole:
                 return now or submission
-            found = Slurm().find(f"{submission.tag}:0")
-            size = submission.elements and min(
-                submission.elements, submission.site.max_array_size or submission.elements
-            )
-            jobs = tuple(ScheduledJob(id=job, elements=size) for job in found[:1])
-            now = submission.model_copy(update={"jobs": jobs})
+            jobs = list(now.jobs or ())
+            ids = {tag: job for job, tag in scheduler.tagged().items()}
+            for number, (first, elements) in list(enumerate(now.parts()))[len(jobs) :]:
+                if (job := ids.get(f"{now.tag}:{number}")) is not None:
+                    jobs.append(ScheduledJob(id=job, first=first, elements=elements))
+            now = now.model_copy(update={"jobs": tuple(jobs)})
             manifest.with_submission(now).write(run.manifest)
             return now
     except BusyError:
@@ -115,9 +112,44 @@ def settled(run: RunDir) -> Manifest:
         Something of the run does not read back, or results cannot be written.
     """
     standing = standings([run]).get(run)
-    if standing is None or not standing.has_ended:
+    if standing is None or not standing.is_sure:
         return manifests.read(run.manifest)
     return close(run, standing)
+
+
+def given_up(run: RunDir) -> Manifest:
+    """Do as `settled`, and count jobs that nobody knows as ended: the user wants to go on.
+
+    Raises
+    ------
+    UsageError
+        This is another cluster than the jobs were submitted to.
+    LaunchError, StoreError
+        As `settled`.
+    """
+    standing = standings([run]).get(run)
+    if standing is None or not standing.has_ended:
+        return manifests.read(run.manifest)
+    submission = manifests.read(run.manifest).submission
+    if submission is not None and not standing.is_sure:
+        require_cluster(run, submission)
+    return close(run, standing)
+
+
+def require_cluster(run: RunDir, submission: Submission) -> None:
+    """See that this is the cluster that a submission went to, since its jobs are not known here.
+
+    Raises
+    ------
+    UsageError
+        It is another one.
+    """
+    here, _ = scheduler_of(submission.site).limits()
+    if submission.cluster and here != submission.cluster:
+        raise UsageError(
+            f"{run.id}: was submitted on the cluster {submission.cluster}, and this is {here}, "
+            "which does not know its jobs: ask there"
+        )
 
 
 def find_settled(ref: str, output: Path | None) -> RunDir:
@@ -151,9 +183,12 @@ def close(run: RunDir, standing: Standing) -> Manifest:
     from hpckit.store.create import reopen
     from hpckit.store.lock import driving
 
-    with driving(run, PATIENCE):
-        if manifests.read(run.manifest).submission is None:
-            return manifests.read(run.manifest)
+    # The ids of array elements are no jobs' that hold a run: those of programs of ranks are.
+    with driving(run, PATIENCE, [job.id for job in standing.jobs]):
+        now = manifests.read(run.manifest)
+        if now.submission is None or now.submission.session != standing.session:
+            # Somebody else has closed it, and may have gone on with it.
+            return now
         found = reopen(run)
         outcome = {str(state): count for state, count in standing.counts().items()}
         if found.job.kind == "farm":

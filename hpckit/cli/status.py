@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from hpckit.cli.options import json_option, output_option, run_argument
+from hpckit.errors import BusyError
 
 
 @click.command(help="Say how far a run is.")
@@ -22,9 +23,12 @@ def command(run: str, output: Path | None, as_json: bool) -> None:
 
     there = find(run, runs_root(output))
     standing = standings_told([there]).get(there)
-    if standing is not None and standing.has_ended:
-        close(there, standing)
-        standing = None
+    if standing is not None and standing.is_sure:
+        try:
+            close(there, standing)
+            standing = None
+        except BusyError:
+            pass  # Somebody else does.
     found = status(there, standing)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))

@@ -6,19 +6,20 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpckit import __version__
-from hpckit.errors import HpckitError, UsageError
+from hpckit.errors import BusyError, HpckitError, UsageError
 from hpckit.store import manifest as manifests
+from hpckit.store.atomic import write_bytes
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.rundir import RunDir
 from hpckit.store.submission import ScheduledJob, Submission
 from hpckit.submit.client import NoAnswer
-from hpckit.submit.slurm import Slurm
+from hpckit.submit.scheduler import Scheduler, scheduler_of
 
 if TYPE_CHECKING:
     from hpckit.render.submission import Plan
@@ -110,13 +111,6 @@ def script_text(planned: Plan, site: Site) -> str:
     return render(run_script(planned, site), site, __version__)
 
 
-def with_limits(site: Site, kind: str) -> Site:
-    """Return a site that knows how long an array may be, asking Slurm if its file does not say."""
-    if kind != "farm" or site.max_array_size is not None:
-        return site
-    return site.model_copy(update={"max_array_size": Slurm().max_array_size()})
-
-
 def submit_new(run: Run, site: Site, wish: Wish) -> Manifest:
     """Submit a run that was just made; leave nothing of one that is refused.
 
@@ -156,21 +150,28 @@ def submit(run: Run, site: Site, wish: Wish, again: frozenset[TaskState] | None)
     """
     from hpckit.store.lock import driving
 
+    cluster, size = scheduler_of(site).limits()
+    if site.max_array_size is None:
+        site = site.model_copy(update={"max_array_size": size})
     with driving(run.dir):
+        _require_unchanged(run)
         tasks = _pending_tasks(run, again)
         planned = plan(run.dir, run.job, run.manifest.sessions, site, wish, tasks)
         text = script_text(planned, site)
         path = run.dir.script(planned.session)
-        path.write_text(text)
+        write_bytes(path, text.encode())
         run.dir.exits.mkdir(exist_ok=True)
         submission = Submission(
             site=site,
+            cluster=cluster,
             session=planned.session,
             tag=f"hpckit:{run.dir.id}:{planned.session}",
             script_sha256=hashlib.sha256(text.encode()).hexdigest(),
             resources=planned.resources,
             elements=planned.elements,
             workers=planned.workers,
+            wished_elements=wish.elements,
+            wished_workers=wish.workers,
             max_running=planned.max_running,
             partition=planned.partition,
             tasks=tasks,
@@ -182,6 +183,14 @@ def submit(run: Run, site: Site, wish: Wish, again: frozenset[TaskState] | None)
         return _hand_over(run, submission, path, wish)
 
 
+def _require_unchanged(run: Run) -> None:
+    """Refuse to go on with a run that somebody else has gone on with since it was read."""
+    now = manifests.read(run.dir.manifest)
+    sessions = {run.manifest.sessions, run.manifest.sessions - 1}
+    if now.submissions != run.manifest.submissions or now.sessions not in sessions:
+        raise BusyError(f"{run.dir.id}: has gone on meanwhile: `hpckit status {run.dir.id}`")
+
+
 def _pending_tasks(run: Run, again: frozenset[TaskState] | None) -> int:
     """Write down which tasks are to be done, unless all are; return how many."""
     import numpy as np
@@ -189,6 +198,7 @@ def _pending_tasks(run: Run, again: frozenset[TaskState] | None) -> int:
     if run.job.kind == "spmd" or again is None:
         return len(run.sweep)
     from hpckit.run.attempts import earlier_attempts
+    from hpckit.store.block import TaskState
     from hpckit.store.results import task_states
     from hpckit.store.segments import set_aside_damaged
     from hpckit.store.shares import Pending
@@ -198,7 +208,9 @@ def _pending_tasks(run: Run, again: frozenset[TaskState] | None) -> int:
     states = task_states(run.dir, count)
     indices = np.flatnonzero(np.isin(states, [int(state) for state in again]))
     if not len(indices):
-        raise UsageError(f"{run.dir.id}: no task is left to do")
+        failed = int((states == TaskState.FAILED).sum())
+        remedy = f"; {failed} failed: `hpckit retry {run.dir.id}` does them again" if failed else ""
+        raise UsageError(f"{run.dir.id}: no task is missing{remedy}")
     tried = earlier_attempts(run.dir, count)[indices]
     Pending(indices, tried).write(run.dir.pending(run.manifest.sessions))
     return len(indices)
@@ -212,62 +224,48 @@ def _hand_over(run: Run, submission: Submission, script: Path, wish: Wish) -> Ma
     )
     manifest.write(run.dir.manifest)
     jobs: list[ScheduledJob] = []
+    scheduler = scheduler_of(submission.site)
     try:
-        for part in _parts(submission):
-            options = [*_options(wish, jobs, submission), *part.options]
+        for first, elements in submission.parts():
+            options = _options(wish, jobs, submission, elements)
             tag = f"{submission.tag}:{len(jobs)}"
-            job = Slurm().submit(script, options, part.arguments, tag)
-            jobs.append(ScheduledJob(id=job, first=part.first, elements=part.elements))
+            job = scheduler.submit(script, options, [str(first)] if jobs else [], tag)
+            jobs.append(ScheduledJob(id=job, first=first, elements=elements))
             now = submission.model_copy(update={"jobs": tuple(jobs)})
             manifest = manifest.with_submission(now)
             manifest.write(run.dir.manifest)
     except NoAnswer as error:
         if not error.may_have_heard:
-            _take_back(run, before, jobs)
+            _take_back(run, before, scheduler, jobs)
         raise
     except HpckitError:
-        _take_back(run, before, jobs)
+        _take_back(run, before, scheduler, jobs)
         raise
     return manifest
 
 
-def _take_back(run: Run, before: Manifest, jobs: Sequence[ScheduledJob]) -> None:
+def _take_back(
+    run: Run, before: Manifest, scheduler: Scheduler, jobs: Sequence[ScheduledJob]
+) -> None:
     """Leave the run as it was, with none of its jobs in the queue."""
     if jobs:
         with suppress(HpckitError):
-            Slurm().cancel([job.id for job in jobs])
+            scheduler.cancel([job.id for job in jobs])
     before.write(run.dir.manifest)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one call of sbatch submits."""
-
-    options: tuple[str, ...] = ()
-    arguments: tuple[str, ...] = ()
-    first: int = 0
-    elements: int | None = None
-
-
-def _parts(submission: Submission) -> list[_Part]:
-    """Split an array at the site's limit; the script itself names the first part."""
-    if submission.elements is None:
-        return [_Part()]
-    total = submission.elements
-    size = min(total, submission.site.max_array_size or total)
-    throttle = f"%{submission.max_running}" if submission.max_running else ""
-    parts = [_Part(elements=size)]
-    for first in range(size, total, size):
-        count = min(size, total - first)
-        array = f"--array=0-{count - 1}{throttle}"
-        parts.append(replace(_Part((array,), (str(first),)), first=first, elements=count))
-    return parts
-
-
-def _options(wish: Wish, before: Sequence[ScheduledJob], submission: Submission) -> list[str]:
+def _options(
+    wish: Wish, before: Sequence[ScheduledJob], submission: Submission, elements: int | None
+) -> list[str]:
+    """Return what sbatch is given beside the script, which itself names the first array."""
     needs = [f"afterok:{job}" for job in wish.after]
-    if before and submission.max_running:
+    throttle = ""
+    if submission.max_running:
+        throttle = f"%{submission.max_running}"
         # So many at a time in all arrays together: one array after the other.
-        needs.append(f"afterany:{before[-1].id}")
+        needs += [f"afterany:{before[-1].id}"] if before else []
     options = [f"--dependency={','.join(needs)}", "--kill-on-invalid-dep=yes"] if needs else []
-    return [*options, "--hold"] if wish.hold else options
+    options += ["--hold"] if wish.hold else []
+    if before and elements is not None:
+        options.append(f"--array=0-{elements - 1}{throttle}")
+    return options

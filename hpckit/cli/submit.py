@@ -66,7 +66,7 @@ def command(
 ) -> None:
     """Submit a job, print its run's id, and return."""
     limit_threads(1)
-    from hpckit.cli.submission import Wish, submit_new, with_limits
+    from hpckit.cli.submission import Wish, submit_new
     from hpckit.render.submission import checked_options
     from hpckit.spec.load import load_job
     from hpckit.spec.site import load_site
@@ -79,7 +79,7 @@ def command(
     check_options(loaded.job.kind, None, workers, ranks)
     if loaded.job.kind == "spmd" and (elements or max_running):
         raise UsageError("--elements and --max-running are for farms: an spmd job is one job")
-    where = with_limits(load_site(site), loaded.job.kind)
+    where = load_site(site)
     wish = Wish(
         resources=asked(loaded.job.resources, ranks=ranks, walltime=walltime, mem=mem),
         elements=elements,
@@ -151,7 +151,7 @@ def _show(loaded: LoadedJob, sweep: Sweep, site: Site, wish: Wish, root: Path) -
     """Print the script, and what sbatch says of it."""
     from hpckit.cli.submission import plan, script_text
     from hpckit.store.rundir import RunDir
-    from hpckit.submit.slurm import Slurm
+    from hpckit.submit.scheduler import scheduler_of
 
     run = RunDir(root.absolute() / f"{loaded.job.name}-dry-run")
     text = script_text(plan(run, loaded.job, 1, site, wish, len(sweep)), site)
@@ -159,4 +159,4 @@ def _show(loaded: LoadedJob, sweep: Sweep, site: Site, wish: Wish, root: Path) -
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "job.sh"
         script.write_text(text)
-        click.echo(Slurm().check(script, []), err=True)
+        click.echo(scheduler_of(site).check(script, []), err=True)

@@ -14,8 +14,7 @@ from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
 from hpckit.threads import thread_exports
 from hpckit.units import Memory
-
-LAUNCHER_VARIABLE = "HPCKIT_LAUNCHER"
+from hpckit.variables import LAUNCHER
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def command_launcher(site: Site, task: Resources) -> dict[str, str]:
     """Return the variable that tells how the ranks of a command are started, where it has some."""
     if task.ntasks == 1:
         return {}
-    return {LAUNCHER_VARIABLE: shlex.join(rank_launch(site, task, []))}
+    return {LAUNCHER: shlex.join(rank_launch(site, task, []))}
 
 
 def room(partition: Partition | None, task: Resources, tasks: int) -> int:

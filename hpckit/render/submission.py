@@ -18,13 +18,12 @@ from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
 from hpckit.store.rundir import RunDir
 from hpckit.threads import thread_exports
+from hpckit.variables import NTASKS, WARNING
 
-WARNING_VARIABLE = "HPCKIT_WARNING"
-"""Tells a program which signal means that its time is nearly up, and how many seconds are left."""
-
-NTASKS_VARIABLE = "HPCKIT_NTASKS"
-
-RESERVED = ("array", "comment", "dependency", "hold", "parsable", "test-only", "wrap", "chdir")
+RESERVED = (
+    *("array", "chdir", "cluster", "clusters", "comment", "dependency", "export", "export-file"),
+    *("hold", "no-requeue", "parsable", "requeue", "test-only", "wait", "wrap"),
+)
 """Options of sbatch that hpckit gives by itself."""
 
 WORKERS = 4
@@ -107,7 +106,8 @@ def shared_out(
         workers = 1
     if workers is None:
         chosen = site.partition_for(resources, partition)
-        workers = room(chosen, resources, min(tasks, WORKERS))
+        share = tasks if elements is None else -(-tasks // elements)
+        workers = room(chosen, resources, min(share, WORKERS))
     most = site.max_submit_jobs
     if elements is None:
         elements = min(ELEMENTS, most or ELEMENTS, max(tasks // workers, 1))
@@ -147,7 +147,10 @@ def checked_options(given: Iterable[str]) -> dict[str, str]:
                 f"{shown(text)} is no option of sbatch, name=value or name", key="sbatch"
             )
         if name in RESERVED:
-            raise SpecError("is hpckit's own to give", key=f"--sbatch {name}")
+            raise SpecError(
+                "is hpckit's own to give: see the options of `hpckit submit`, and max_restarts",
+                key=f"--sbatch {name}",
+            )
         if not value.isprintable():
             raise SpecError(
                 f"{shown(value)} cannot stand in a #SBATCH line, which has printable text",
@@ -188,7 +191,7 @@ def first_array(elements: int, site: Site) -> int:
 
 def _ranks(plan: Plan, site: Site) -> Script:
     asked = plan.resources
-    variables = {NTASKS_VARIABLE: str(asked.ntasks), **thread_exports(asked.cpus_per_task)}
+    variables = {NTASKS: str(asked.ntasks), **thread_exports(asked.cpus_per_task)}
     return _script(
         plan,
         site,
@@ -216,10 +219,12 @@ def _script(
     workers: int | None = None,
 ) -> Script:
     policy = plan.job.policy
-    warning = policy.seconds_before(asked.walltime)
+    partition = plan.partition_on(site)
+    limit = partition.max_walltime if partition else None
+    warning = policy.seconds_before(asked.walltime or limit)
     output = _output(plan.run.log("slurm-%A_%a" if own else "slurm-%j"))
     mine: dict[str, object | None] = {
-        **directives(plan.job.name, asked, site, plan.partition_on(site), output),
+        **directives(plan.job.name, asked, site, partition, output),
         "open-mode": "append",
         "signal": f"B:{policy.signal}@{warning}",
         "requeue" if policy.max_restarts else "no-requeue": None,
@@ -229,12 +234,16 @@ def _script(
         mine["exclude"] = ",".join(plan.excluded)
     for name in plan.options:
         if name in mine:
-            raise SpecError(f"the script says it already: {name}={mine[name]}", key="--sbatch")
+            raise SpecError(
+                f"the script says it already, {name}={mine[name]}: change the job's own, or give "
+                "--walltime, --mem or --partition",
+                key="--sbatch",
+            )
     return Script(
         template=template,
         title=title,
         directives={**mine, **{n: v or None for n, v in plan.options.items()}},
-        variables={WARNING_VARIABLE: f"{policy.signal}@{warning}", **variables},
+        variables={WARNING: f"{policy.signal}@{warning}", **variables},
         launch=launch,
         workers=workers,
         exits=plan.run.exits,

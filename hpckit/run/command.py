@@ -23,6 +23,7 @@ from hpckit.spec.command import Command
 from hpckit.spec.messages import shown
 from hpckit.store.atomic import explained, free_bytes, replacing, sync
 from hpckit.store.rundir import RunDir
+from hpckit.variables import LAUNCHER
 
 LOGGED_BYTES = 16 << 10
 """Of the beginning, and again of the end, of a command's output go to the run's log."""
@@ -32,9 +33,6 @@ LEAST_FREE = 1 << 20
 
 TOLD_LINES = 10
 """Of the end of the output stand in the message about a command that failed."""
-
-LAUNCHER_VARIABLE = "HPCKIT_LAUNCHER"
-"""The words that start the ranks of a command, as the site has it."""
 
 _SCRATCH_VARIABLES = ("TMPDIR", "SLURM_TMPDIR")
 _LONGEST_LINE = 300
@@ -92,7 +90,7 @@ def run_command(command: Command, run: RunDir, task: Task, /, **params: Any) -> 
 
 
 def _launcher(ranks: int) -> list[str]:
-    words = shlex.split(os.environ.get(LAUNCHER_VARIABLE, ""))
+    words = shlex.split(os.environ.get(LAUNCHER, ""))
     return words or ["mpiexec", "-n", str(ranks)]
 
 

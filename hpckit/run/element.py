@@ -23,12 +23,13 @@ from hpckit.run.usage import usage
 from hpckit.store.block import TaskState
 from hpckit.store.collect import collect_array
 from hpckit.store.coverage import cover
-from hpckit.store.create import Run, reopen
+from hpckit.store.create import Run, reopen, require_unchanged
 from hpckit.store.lock import driving, join_ranks
 from hpckit.store.progress import Publisher, Report
 from hpckit.store.provenance import cpu_model
+from hpckit.store.results import task_states
 from hpckit.store.rundir import RunDir
-from hpckit.store.segments import SegmentWriter, list_segments
+from hpckit.store.segments import SegmentWriter, list_segments, set_aside_damaged
 from hpckit.store.shares import ElementEnd, Pending, share, tell_end, writer_name
 from hpckit.store.submission import Submission
 from hpckit.threads import limit_threads
@@ -110,6 +111,7 @@ class Element:
             tried[pending.indices] = pending.tried
         else:
             mine, tried = share(range(count), self.number, elements), None
+        set_aside_damaged(self.run.dir.segments, self.prefix)
         own = [s.path for s in list_segments(self.run.dir.segments, self.prefix)]
         states = cover(own, count).state
         return mine[states[mine] == TaskState.MISSING], tried
@@ -158,7 +160,9 @@ class Element:
         if len(done) == self.submission.elements:
             with suppress(BusyError), driving(self.run.dir, COLLECT_PATIENCE):
                 again = reopen(self.run.dir)
-                if again.manifest.submission is not None:
+                # A folder's list may lag on other nodes: then it is for who looks next.
+                states = task_states(again.dir, len(again.sweep))
+                if again.manifest.submission is not None and TaskState.MISSING not in states:
                     collect_array(again, {"completed": len(done)})
 
 
@@ -172,7 +176,9 @@ def open_element(directory: RunDir, session: int, number: int) -> Element:
     """
     join_ranks(directory)
     run = reopen(directory)
-    return Element(run, run.manifest.open_session(session), number, _job_id())
+    submission = run.manifest.open_session(session)
+    require_unchanged(run)
+    return Element(run, submission, number, _job_id())
 
 
 def _job_id() -> str:

@@ -23,9 +23,10 @@ from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
 from hpckit.store.lock import join_ranks
 from hpckit.store.logs import BoundedLog
-from hpckit.store.manifest import DRIVER_VARIABLE, Manifest, State
+from hpckit.store.manifest import Manifest, State
 from hpckit.store.progress import Publisher, Report, silent
 from hpckit.store.rundir import RunDir
+from hpckit.variables import DRIVER
 
 
 def run_rank(open_run: Callable[[], Run], report: Report = silent) -> tuple[RunDir, int]:
@@ -136,7 +137,7 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
         final = _final(run, context, begun)
         _require_root_saved(left, {piece.name for piece in own})
         every = [piece for rank in pieces for piece in rank]
-        assemble_fields(run.dir, every, context.records, context.params, final.to_json())
+        assemble_fields(run.dir, every, context.records, context.params, final.to_public_json())
     if is_parallel(context.comm):
         pack_together(run.dir, context.comm, own)
     if context.rank == 0:
@@ -186,7 +187,7 @@ def _fail(world: Any, directory: RunDir | None, told: tuple[str, int], terminal:
         own.leave(directory.failure)
         left = read_failure(directory.failure)
         rank_log(directory, own.rank).write(f"{text}\n".encode())
-    if left is None or (left == own and DRIVER_VARIABLE not in os.environ):
+    if left is None or (left == own and DRIVER not in os.environ):
         # Nobody shows the failure after all that the ranks print.
         os.write(terminal, f"{text}\n".encode(errors="replace"))
         if directory is not None:

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from hpckit.errors import UsageError
-
-VARIABLE = "HPCKIT_WARNING"
-"""Which signal it is and how many seconds it leaves, such as ``USR1@120``; batch scripts set it."""
+from hpckit.processes import came_early
+from hpckit.variables import WARNING
 
 
 class TimeIsUp(BaseException):
@@ -44,13 +43,13 @@ class Notice:
         UsageError
             It makes no sense.
         """
-        text = os.environ.get(VARIABLE)
+        text = os.environ.get(WARNING)
         if not text:
             return cls(None, 0.0)
         match = re.fullmatch(r"(?P<name>[A-Z0-9]+)@(?P<seconds>\d+)", text)
         signum = getattr(signal, f"SIG{match['name']}", None) if match else None
         if match is None or signum is None:
-            raise UsageError(f"${VARIABLE}={text!r}: must be a signal and seconds, as in USR1@120")
+            raise UsageError(f"${WARNING}={text!r}: must be a signal and seconds, as in USR1@120")
         return cls(int(signum), float(match["seconds"]))
 
     @contextmanager
@@ -65,6 +64,8 @@ class Notice:
             act()
 
         before = signal.signal(self.signum, note)
+        if came_early(self.signum):
+            note(self.signum, None)
         try:
             yield
         finally:

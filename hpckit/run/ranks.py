@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hpckit.errors import LaunchError, UsageError
-
-NTASKS_VARIABLE = "HPCKIT_NTASKS"
-"""How many ranks hpckit's own launch line asked for."""
+from hpckit.variables import NTASKS
 
 START_TIMEOUT = "HPCKIT_MPI_TIMEOUT"
 """Seconds that MPI may take to start; a launcher and a library that disagree can hang."""
@@ -37,7 +35,7 @@ def launched_ranks() -> int | None:
     UsageError
         What it says is no number.
     """
-    variables = [NTASKS_VARIABLE, *LAUNCHER_SIZES]
+    variables = [NTASKS, *LAUNCHER_SIZES]
     if "SLURM_PROCID" in os.environ:
         # Set in every step that srun starts, and in no batch script.
         variables.append("SLURM_STEP_NUM_TASKS")

@@ -93,9 +93,13 @@ class Policy(BaseModel):
         return retries
 
     def seconds_before(self, walltime: int | None) -> int:
-        """Return how long before the end the warning comes: a quarter, two minutes at most."""
+        """Return how long before the end the warning comes.
+
+        What the policy says, but half the walltime at most; else a quarter of it, two minutes
+        at most.
+        """
         if self.warning is not None:
-            return int(self.warning)
+            return int(self.warning if walltime is None else min(self.warning, walltime // 2))
         return 120 if walltime is None else max(min(120, walltime // 4), 1)
 
     def tries(self, state: JobState) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from hpckit.errors import StoreError
 from hpckit.store.block import TaskState
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.results import assemble, attributes_of_none, task_states
+from hpckit.store.segments import set_aside_damaged
 from hpckit.store.shares import element_ends
 
 
@@ -40,7 +42,7 @@ def collect(
     counts = {s.name.lower(): int((states == s).sum()) for s in TaskState}
     state, reason = _ending(counts, len(states), if_missing)
     final = manifest.ended(state, reason, seconds, counts=counts, **changes)
-    assemble(run.dir, run.sweep, final.to_json(), run.job.attrs)
+    assemble(run.dir, run.sweep, final.to_public_json(), run.job.attrs)
     for name in attributes_of_none(run.dir.results, run.job.attrs):
         print(
             f"hpckit: attrs: {name!r} is neither a parameter nor a returned field", file=sys.stderr
@@ -79,14 +81,23 @@ def collect_array(
     nodes = {end.host: end.cpu for end in ends}
     environment = {**run.manifest.environment, "nodes": dict(sorted(nodes.items()))}
     manifest = run.manifest.with_submission(latest, environment=environment)
+    try:
+        return collect(run, manifest, seconds, if_missing=if_missing, usage=used)
+    except StoreError:
+        damaged = set_aside_damaged(run.dir.segments)
+        if not damaged:
+            raise
+    for path in damaged:
+        print(f"hpckit: {path} is damaged: its tasks count as missing", file=sys.stderr)
     return collect(run, manifest, seconds, if_missing=if_missing, usage=used)
 
 
 def _ending(
     counts: dict[str, int], tasks: int, if_missing: tuple[State, str] | None
 ) -> tuple[State, str | None]:
-    if counts["missing"] and if_missing is not None:
-        return if_missing
+    if counts["missing"]:
+        told = f"{counts['missing']} of {tasks} tasks are missing"
+        return if_missing or (State.INTERRUPTED, told)
     if counts["failed"]:
         return State.FAILED, f"{counts['failed']} of {tasks} tasks failed"
     return State.COMPLETED, None

@@ -149,6 +149,22 @@ def changed_since(run: Run) -> list[str]:
     return changes
 
 
+def require_unchanged(run: Run) -> None:
+    """See that a run stands on the same files as when it was made, for a job of it that begins.
+
+    Raises
+    ------
+    UsageError
+        One of them was changed.
+    """
+    changes = changed_since(run)
+    if changes:
+        raise UsageError(
+            f"{run.dir.id}: {'; '.join(changes)} since the run was submitted, and its results "
+            "would be of two kinds: bring it back and resume the run, or submit a new one"
+        )
+
+
 def take_up(run: Run) -> Run:
     """Return a run as of its next session, which must stand on the same files as those before.
 

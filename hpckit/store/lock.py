@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,13 +22,15 @@ POLL_SECONDS = 0.05
 
 
 @contextmanager
-def driving(run: RunDir, patience: float = 0.0) -> Iterator[int]:
+def driving(run: RunDir, patience: float = 0.0, ended_jobs: Collection[str] = ()) -> Iterator[int]:
     """Hold the run for one driver, and yield a descriptor that holds it too if inherited.
 
     Parameters
     ----------
     patience
         Seconds to wait for a holder to end.
+    ended_jobs
+        The scheduler's jobs that are known to have ended, with whatever held the run in them.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def driving(run: RunDir, patience: float = 0.0) -> Iterator[int]:
     """
     descriptor = _opened(run.lock_file)
     try:
-        _wait(run, lambda: _is_alone(run, descriptor), patience)
+        _wait(run, lambda: _is_alone(run, descriptor, ended_jobs), patience)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -91,16 +93,22 @@ def _try(descriptor: int, operation: int) -> bool | None:
     return True
 
 
-def _is_alone(run: RunDir, descriptor: int) -> bool:
+def _is_alone(run: RunDir, descriptor: int, ended_jobs: Collection[str]) -> bool:
     held = _try(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if held is None:
-        _require_no_driver(run)
+        _require_no_driver(run, ended_jobs)
     return held is not False
 
 
-def _require_no_driver(run: RunDir) -> None:
-    """Where the file system has no locks, go by the process that the manifest names."""
+def _require_no_driver(run: RunDir, ended_jobs: Collection[str]) -> None:
+    """Where the file system has no locks, go by the process that the manifest names.
+
+    One of this process's own job worked on it before the job was started again.
+    """
     driver = read(run.manifest).driver
+    own = os.environ.get("SLURM_JOB_ID")
+    if driver is not None and driver.job is not None and driver.job in (own, *ended_jobs):
+        return
     if driver is not None and not driver.is_this_process() and not driver.is_gone():
         raise BusyError(
             f"{run.path}: process {driver.pid} on {driver.host} may work on this run, and "

@@ -19,9 +19,6 @@ from hpckit.store.submission import Submission
 
 FORMAT = 1
 
-DRIVER_VARIABLE = "HPCKIT_DRIVER"
-"""Tells the ranks which driver has launched them: its token."""
-
 
 class State(StrEnum):
     """How far a run is."""
@@ -43,12 +40,17 @@ class Driver(BaseModel):
     pid: int
     started: float
     """Seconds since the epoch; tells a reused process id from the driver."""
+    job: str | None = None
+    """The scheduler's job that it is part of."""
 
     @classmethod
     def this_process(cls) -> Driver:
         """Describe the calling process."""
         return cls(
-            host=os.uname().nodename, pid=os.getpid(), started=psutil.Process().create_time()
+            host=os.uname().nodename,
+            pid=os.getpid(),
+            started=psutil.Process().create_time(),
+            job=os.environ.get("SLURM_JOB_ID"),
         )
 
     @property
@@ -204,6 +206,21 @@ class Manifest(BaseModel):
             It cannot be written.
         """
         write_bytes(path, (self.to_json() + "\n").encode())
+
+    def to_public_json(self) -> str:
+        """Return it as results.h5 has it, which people share: without what a site sets for jobs.
+
+        A site's environment and prologue may hold what is secret.
+        """
+        public = [
+            submission.model_copy(
+                update={
+                    "site": submission.site.model_copy(update={"environment": {}, "prologue": ()})
+                }
+            )
+            for submission in self.submissions
+        ]
+        return self.updated(submissions=public).to_json()
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON."""

@@ -210,7 +210,10 @@ def require_results(run: RunDir) -> Path:
         The run has none yet.
     """
     if not run.results.is_file():
-        raise StoreError(f"{run.id}: has no results.h5 yet: `hpckit resume {run.id}` ends the run")
+        raise StoreError(
+            f"{run.id}: has no results.h5 yet: `hpckit status {run.id}` says how far it is, and "
+            "how to go on"
+        )
     return run.results
 
 

@@ -130,14 +130,14 @@ def list_segments(folder: Path, prefix: str = "w") -> list[Segment]:
     return sorted(segments, key=lambda s: (s.path.stat().st_mtime_ns, s.writer, s.number))
 
 
-def set_aside_damaged(folder: Path) -> list[Path]:
+def set_aside_damaged(folder: Path, prefix: str = "w") -> list[Path]:
     """Rename segments that fail their checksum to ``*.damaged`` and return the new paths.
 
     Their tasks count as missing from then on and are done again.
     """
     return [
         segment.path.rename(segment.path.with_suffix(".damaged"))
-        for segment in list_segments(folder)
+        for segment in list_segments(folder, prefix)
         if not segment.is_intact()
     ]
 

@@ -41,6 +41,8 @@ class Submission(BaseModel):
 
     Attributes
     ----------
+    cluster
+        The name that the scheduler gives itself.
     session
         Of the run: the first one is 1.
     tag
@@ -51,6 +53,8 @@ class Submission(BaseModel):
         What each job asks for.
     elements, workers
         Of a farm: how many array elements share the tasks, and the tasks at a time in each.
+    wished_elements, wished_workers
+        What the user gave; None left it to hpckit.
     max_running
         Elements at a time.
     partition
@@ -74,12 +78,15 @@ class Submission(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: Site
+    cluster: str = ""
     session: int
     tag: str
     script_sha256: str
     resources: Resources
     elements: int | None = None
     workers: int | None = None
+    wished_elements: int | None = None
+    wished_workers: int | None = None
     max_running: int | None = None
     partition: str | None = None
     tasks: int = 1
@@ -94,6 +101,22 @@ class Submission(BaseModel):
     def ids(self) -> list[str]:
         """The ids of its jobs and arrays."""
         return [job.id for job in self.jobs or ()]
+
+    def parts(self) -> list[tuple[int, int | None]]:
+        """Return the arrays that it is made of: the number of the first element, and how many.
+
+        An array's indices stay below the site's limit. A plain job is one part without a count.
+        """
+        if self.elements is None:
+            return [(0, None)]
+        size = min(self.elements, self.site.max_array_size or self.elements)
+        starts = range(0, self.elements, size)
+        return [(first, min(size, self.elements - first)) for first in starts]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the scheduler has given an id to every part."""
+        return len(self.jobs or ()) == len(self.parts())
 
     @property
     def is_open(self) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hpckit.errors import UsageError
 from hpckit.jobstates import NO_PROGRESS, TIME_IS_UP, JobState, JobStatus, Standing
 from hpckit.store.rundir import RunDir
 from hpckit.store.submission import Submission
@@ -77,13 +78,17 @@ def standings(submissions: Mapping[RunDir, Submission]) -> dict[RunDir, Standing
     wanted = [e for s in submissions.values() for job in s.jobs or () for e in job.ids()]
     if any(not _is_final(known.get(element)) for element in wanted):
         try:
-            known = _queued(known, wanted)
+            known = _queued(known, ids, wanted)
         except NoAnswer as error:
             if not known:
                 raise
             doubt = f"the queue does not answer, so this is what accounting knew last ({error})"
     return {
-        run: Standing([_status(run, e, known, doubt) for j in s.jobs or () for e in j.ids()], doubt)
+        run: Standing(
+            [_status(run, e, known, doubt) for job in s.jobs or () for e in job.ids()],
+            s.session,
+            doubt,
+        )
         for run, s in submissions.items()
     }
 
@@ -114,7 +119,7 @@ def _accounted(ids: Sequence[str]) -> dict[str, JobStatus]:
         for start in range(0, len(failed), IDS_A_CALL):
             jobs = failed[start : start + IDS_A_CALL]
             found |= told_by_steps(_rows(jobs, "-o", "JobID,State"), found)
-    except (Refused, NoAnswer):
+    except (Refused, NoAnswer, UsageError):
         return {}
     return found
 
@@ -158,9 +163,13 @@ def accounted(lines: Iterable[str]) -> dict[str, JobStatus]:
     return found
 
 
-def _queued(known: Mapping[str, JobStatus], wanted: Iterable[str]) -> dict[str, JobStatus]:
+def _queued(
+    known: Mapping[str, JobStatus], ids: Sequence[str], wanted: Iterable[str]
+) -> dict[str, JobStatus]:
     """Correct what accounting knows by the queue, which alone knows of what has not ended."""
-    queue = queued(ask(queue_question("%i|%T|%r|%N")).splitlines())
+    queue: dict[str, JobStatus] = {}
+    for start in range(0, len(ids), IDS_A_CALL):
+        queue |= queued(_queue_lines(ids[start : start + IDS_A_CALL]))
     found = dict(known)
     for element in wanted:
         before = found.get(element)
@@ -174,9 +183,20 @@ def _queued(known: Mapping[str, JobStatus], wanted: Iterable[str]) -> dict[str, 
     return found
 
 
-def queue_question(columns: str) -> list[str]:
-    """Return the command that prints the user's jobs, those that ended of late among them."""
-    return ["squeue", "-h", "-t", "all", "-u", str(os.geteuid()), "-o", columns]
+def _queue_lines(ids: Sequence[str]) -> list[str]:
+    argv = ["squeue", "-h", "-t", "all", "-j", ",".join(ids), "-o", "%i|%T|%r|%N"]
+    try:
+        return ask(argv).splitlines()
+    except Refused as refusal:
+        # Asked for a single job that it has forgotten, squeue calls its id invalid.
+        if "Invalid job id" in str(refusal):
+            return []
+        raise
+
+
+def tags_question() -> list[str]:
+    """Return the command that prints the user's jobs with their comments."""
+    return ["squeue", "-h", "-t", "all", "-u", str(os.geteuid()), "-o", "%F|%k"]
 
 
 def queued(lines: Iterable[str]) -> dict[str, JobStatus]:
@@ -209,11 +229,7 @@ def left_status(exits: Path, element: str) -> JobStatus:
     return JobStatus(element, JobState.FAILED, detail)
 
 
-def tagged(lines: Iterable[str], tag: str) -> Iterator[str]:
-    """Yield the id of each job that bears a tag, from lines of ``squeue -o %F|%k``."""
-    seen = set()
-    for line in lines:
-        job, _, comment = line.partition("|")
-        if comment.strip() == tag and job not in seen:
-            seen.add(job)
-            yield job
+def tags(lines: Iterable[str]) -> dict[str, str]:
+    """Read lines of ``squeue -o %F|%k``: the comment of each job, by its id."""
+    pairs = (line.partition("|") for line in lines)
+    return {job.strip(): comment.strip() for job, _, comment in pairs}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from hpckit.errors import LaunchError, UsageError
+from hpckit.variables import OF_ONE_JOB
 
 TIMEOUT = 60.0
 """Seconds that a command may take: a controller that is down is given up by Slurm after 9 to 30."""
@@ -34,6 +35,10 @@ _DEAF = re.compile(r"unable to contact|connect failure|connection refused|munge"
 _PREFIX = re.compile(r"\w+: (?:error|fatal): ")
 
 
+_KEPT = ("SLURM_CONF", "SLURM_JWT")
+"""Where Slurm is, and who asks."""
+
+
 class Refused(LaunchError):
     """Slurm answered, and the answer is no; the message is its own words."""
 
@@ -56,7 +61,7 @@ def once(argv: Sequence[str]) -> str:
     """Run a command and return what it prints.
 
     The variables ``SBATCH_…`` and the like are taken away from it: they would override the
-    directives of a script.
+    directives of a script. So are those of a job around this process, which sbatch would hand on.
 
     Raises
     ------
@@ -159,7 +164,11 @@ def say(line: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    foreign = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT")
-    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    foreign = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_")
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or not (name.startswith(foreign) or name in OF_ONE_JOB)
+    }
     # By default squeue cuts the ids of an array's elements off after 31 characters.
     return {**own, "SLURM_BITSTR_LEN": "0"}

@@ -19,10 +19,11 @@ from hpckit.errors import UsageError
 from hpckit.processes import leash, uninterrupted
 from hpckit.render.launcher import launcher_variables, mpiexec_argv
 from hpckit.store.logs import BoundedLog
-from hpckit.store.manifest import DRIVER_VARIABLE, Driver
+from hpckit.store.manifest import Driver
 from hpckit.store.progress import Report, read_progress
 from hpckit.store.rundir import RunDir
 from hpckit.threads import thread_variables
+from hpckit.variables import DRIVER, NTASKS
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
@@ -119,8 +120,8 @@ def _started(
         **launcher_variables(allocated_nodes(), is_root=os.geteuid() == 0),
         **os.environ,
         **thread_variables(threads),
-        "HPCKIT_NTASKS": str(ranks),
-        DRIVER_VARIABLE: Driver.this_process().token,
+        NTASKS: str(ranks),
+        DRIVER: Driver.this_process().token,
         "PYTHONUNBUFFERED": "1",
     }
     return subprocess.Popen(

@@ -54,7 +54,8 @@ def remedy(policy: Policy, submissions: Sequence[Submission], standing: Standing
         All of the run, the latest last.
     """
     cause = standing.trouble
-    if cause is None:
+    if cause is None or standing.counts()[JobState.CANCELLED]:
+        # What somebody has cancelled is not to come back by itself.
         return None
     latest, tries = submissions[-1], policy.tries(cause)
     # What the user submits by hand begins anew.

@@ -1,4 +1,4 @@
-"""What hpckit asks of whatever queues jobs."""
+"""What hpckit asks of whatever queues jobs, and the one that a site has."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Protocol
 
 from hpckit.jobstates import Standing
+from hpckit.spec.site import Site
 from hpckit.store.rundir import RunDir
 from hpckit.store.submission import Submission
 
 
 class Scheduler(Protocol):
     """A queue of batch jobs."""
+
+    def limits(self) -> tuple[str, int]:
+        """Return the cluster's name, and the number that an array's indices stay below."""
+        ...
 
     def check(self, script: Path, options: Sequence[str]) -> str:
         """Have a script checked without queueing it, and return what the scheduler says.
@@ -38,8 +43,8 @@ class Scheduler(Protocol):
         """
         ...
 
-    def find(self, tag: str) -> list[str]:
-        """Return the ids of the jobs in the queue that bear a tag."""
+    def tagged(self) -> dict[str, str]:
+        """Return the tag of each of the user's jobs in the queue, by its id."""
         ...
 
     def standings(self, submissions: Mapping[RunDir, Submission]) -> dict[RunDir, Standing]:
@@ -49,3 +54,10 @@ class Scheduler(Protocol):
     def cancel(self, ids: Sequence[str]) -> None:
         """End jobs, queued or running; those that have ended do not matter."""
         ...
+
+
+def scheduler_of(site: Site) -> Scheduler:
+    """Return what queues a site's jobs."""
+    from hpckit.submit.slurm import Slurm
+
+    return {"slurm": Slurm}[site.scheduler]()

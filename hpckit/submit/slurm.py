@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ from hpckit.store.submission import Submission
 from hpckit.submit import accounting
 from hpckit.submit.client import NoAnswer, Refused, ask, once, pauses, say
 from hpckit.submit.survey import max_array_size
+
+LOOKS, LOOK_SECONDS = 5, 2.0
+"""How often a job whose submission was not answered is looked for, and the pause between."""
 
 DEFAULT_ARRAY_SIZE = 1001
 """Slurm's own (slurm.conf(5), MaxArraySize)."""
@@ -55,29 +59,37 @@ class Slurm:
             Slurm did not answer in time.
         """
         argv = ["sbatch", "--parsable", f"--comment={tag}", *options, str(script), *arguments]
-        tried = False
+        is_lost = False
         for pause in pauses(say):
             try:
-                if tried and (found := self.find(tag)):
-                    return found[0]
-                tried = True
+                if is_lost and (found := self._found_late(tag)):
+                    return found
                 return _id(once(argv))
             except Refused as refusal:
                 raise UsageError(f"Slurm refuses it: {refusal}") from None
             except NoAnswer as error:
+                is_lost = is_lost or error.may_have_heard
                 pause(error)
         raise AssertionError
 
-    def find(self, tag: str) -> list[str]:
-        """Return the ids of the jobs in the queue that bear a tag.
+    def _found_late(self, tag: str) -> str | None:
+        """Look for a job again and again: a busy slurmctld may take a request that it has heard."""
+        for _ in range(LOOKS):
+            found = [job for job, comment in self.tagged().items() if comment == tag]
+            if found:
+                return found[0]
+            time.sleep(LOOK_SECONDS)
+        return None
+
+    def tagged(self) -> dict[str, str]:
+        """Return the comment of each of the user's jobs in the queue, by its id.
 
         Raises
         ------
         NoAnswer
             Slurm does not answer.
         """
-        text = once(accounting.queue_question("%F|%k"))
-        return list(accounting.tagged(text.splitlines(), tag))
+        return accounting.tags(once(accounting.tags_question()).splitlines())
 
     def standings(self, submissions: Mapping[RunDir, Submission]) -> dict[RunDir, Standing]:
         """Return how the jobs of many runs stand; see `hpckit.submit.accounting`."""
@@ -95,9 +107,17 @@ class Slurm:
             with suppress(_AlreadyGone):
                 _cancel(ids[start : start + accounting.IDS_A_CALL])
 
-    def max_array_size(self) -> int:
-        """Return the number that an array's indices stay below."""
-        return max_array_size(ask(["scontrol", "show", "config"])) or DEFAULT_ARRAY_SIZE
+    def limits(self) -> tuple[str, int]:
+        """Return the cluster's name, and the number that an array's indices stay below.
+
+        Raises
+        ------
+        LaunchError
+            Slurm does not answer.
+        """
+        config = ask(["scontrol", "show", "config"])
+        name = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
+        return name[1] if name else "", max_array_size(config) or DEFAULT_ARRAY_SIZE
 
 
 class _AlreadyGone(Exception):
@@ -114,10 +134,10 @@ def _cancel(ids: Sequence[str]) -> None:
 
 
 def _id(printed: str) -> str:
-    """Read the id that ``sbatch --parsable`` prints last: ``id`` or ``id;cluster``."""
-    last = next((line for line in reversed(printed.splitlines()) if line.strip()), "")
-    match = _ID.fullmatch(last.strip())
-    if match is None:
-        # It was accepted, so it must not be submitted again.
-        raise Refused(f"sbatch printed {printed.strip()!r}, which names no job")
-    return match["id"]
+    """Read the id that ``sbatch --parsable`` prints, beside what a site's wrapper may say."""
+    matches = [_ID.fullmatch(line.strip()) for line in printed.splitlines()]
+    for match in filter(None, matches):
+        return match["id"]
+    # It was accepted, so it must be in the queue.
+    told = f"sbatch printed {printed.strip()!r}, which names no job"
+    raise NoAnswer(told, may_have_heard=True)

@@ -63,7 +63,7 @@ def queued_since(there, job: str) -> list[str]:
         (None, ("--mem", "9G"), "no partition of here fits: main: 9G of memory on a node are more"),
         (None, ("--walltime", "2h"), "no partition of here fits: main: walltime=02:00:00 is above"),
         (None, ("--sbatch", "array=1-3"), "--sbatch array: is hpckit's own to give"),
-        (None, ("--sbatch", "mem=4G"), "--sbatch: the script says it already: mem=100M"),
+        (None, ("--sbatch", "mem=4G"), "--sbatch: the script says it already, mem=100M"),
         (None, ("--sbatch", "nice=1\n#SBATCH --x"), "cannot stand in a #SBATCH line"),
         (None, ("--sbatch", "nice=1", "--sbatch", "nice=2"), "--sbatch nice: is given twice"),
         (None, ("--sbatch", "-N3"), "sbatch: '-N3' is no option of sbatch, name=value or name"),

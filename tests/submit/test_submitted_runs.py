@@ -6,29 +6,7 @@ import json
 import stat
 
 import h5py
-import pytest
-from cluster.hpckit_there import There
-
-DRAW = """
-    import os, time
-    from hpckit import farm
-
-    @farm(mem="100M", walltime="{walltime}"{options})
-    def draw(task, n: int = 3):
-        time.sleep(float(os.environ.get("NAP", 0)))
-        if n == 99:
-            raise ValueError("not 99")
-        return {{"x": task.rng.random(n)}}
-"""
-SITE = 'launcher = "mpiexec"\nmax_array_size = 1001\nmax_submit_jobs = 500\n'
-
-
-@pytest.fixture
-def there(fake_slurm):
-    """hpckit on a fake cluster."""
-    found = There(fake_slurm, SITE)
-    found.job(DRAW.format(walltime="5m", options=""))
-    return found
+from drawing import DRAW
 
 
 def test_an_array_without_accounting(there):

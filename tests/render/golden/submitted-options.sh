@@ -1,6 +1,6 @@
 #!/bin/bash
 # cavity: an MPI program on 4 ranks
-# Rendered by hpckit 0.1.0 for the site other; sbatch runs it as it is.
+# Rendered by hpckit 0.1.0 for the site other; `hpckit submit` gives it to sbatch.
 #SBATCH --job-name=cavity
 #SBATCH --ntasks=4
 #SBATCH --cpus-per-task=1
@@ -29,9 +29,9 @@ trap 'echo "$?" > "$exits/$SLURM_JOB_ID"' EXIT
 
 # Slurm sends USR1 when the time is nearly up, and hpckit hears of it: it saves what there is
 # and ends with status 75. The job then goes back to the queue, and on from there.
-trap 'kill -USR1 "$program"' USR1
-# TERM, which comes when the job is cancelled or must make way, reaches this script alone.
-trap 'kill -TERM "$program"' TERM
+trap 'kill -USR1 "$program" 2> /dev/null || :' USR1
+# TERM comes when the job is cancelled or must make way.
+trap 'kill -TERM "$program" 2> /dev/null || :' TERM
 # One program on 4 ranks. Each counts its fellows before it begins.
 mpiexec -n 4 /opt/env/bin/python -m hpckit exec /scratch/ann/runs/cavity-20260101-120000-beef --session 1 &
 program=$!
@@ -39,6 +39,6 @@ program=$!
 until wait "$program"; ! kill -0 "$program" 2> /dev/null; do :; done
 wait "$program" || status=$?
 if [ "${status:-0}" -eq 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 5 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+    scontrol requeue "$SLURM_JOB_ID" || :
 fi
 exit "${status:-0}"
