@@ -11,18 +11,18 @@ import click
 
 from hpckit.cli.foreground import check_options, say_of_source, summarise, work, work_farm_shown
 from hpckit.cli.options import ENGINE_HELP, F, output_option, resource_options, site_option
-from hpckit.cli.settle import given_up
 from hpckit.errors import UsageError
 from hpckit.run.engines import ENGINES
 from hpckit.store import create
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.rundir import RunDir, find, runs_root
+from hpckit.submit.settle import given_up
 
 if TYPE_CHECKING:
-    from hpckit.cli.submission import Wish
     from hpckit.spec.site import Site
     from hpckit.store.block import TaskState
+    from hpckit.submit.handover import Wish
     from hpckit.submit.policy import Remedy
 
 
@@ -159,9 +159,9 @@ def submit_again(run: Run, site: Site, wish: Wish, states: frozenset[TaskState])
     Raises
     ------
     UsageError, LaunchError
-        As `hpckit.cli.submission.submit`.
+        As `hpckit.submit.handover.submit`.
     """
-    from hpckit.cli.submission import submit
+    from hpckit.submit.handover import submit
 
     again = create.take_up(run)
     say_of_source(again)
@@ -174,7 +174,7 @@ def apply(remedy: Remedy, run: RunDir) -> Manifest:
     Raises
     ------
     UsageError, LaunchError
-        As `hpckit.cli.submission.submit`.
+        As `hpckit.submit.handover.submit`.
     """
     from hpckit.jobstates import JobState
     from hpckit.store.block import TaskState
@@ -198,7 +198,7 @@ def apply(remedy: Remedy, run: RunDir) -> Manifest:
 
 def wish_again(run: Run) -> Wish:
     """Return the wish of a run's latest submission, or what its job asks for."""
-    from hpckit.cli.submission import Wish
+    from hpckit.submit.handover import Wish
 
     if not run.manifest.submissions:
         return Wish(resources=run.job.resources)

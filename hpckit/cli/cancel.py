@@ -25,11 +25,11 @@ PATIENCE = 60.0
 @output_option
 def command(run: str, output: Path | None) -> None:
     """Cancel a run's jobs, or interrupt the process that works on it."""
-    from hpckit.cli.settle import close, require_cluster, standings
     from hpckit.store import manifest as manifests
     from hpckit.store.manifest import State
     from hpckit.store.rundir import find, runs_root
     from hpckit.submit.scheduler import scheduler_of
+    from hpckit.submit.settle import close, require_cluster, standings
 
     found = find(run, runs_root(output))
     standing = standings([found]).get(found)

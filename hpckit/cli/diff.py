@@ -43,7 +43,7 @@ def command(
     """
     from hpckit.analyse.compare_results import Verdict, compare_results, overall
     from hpckit.analyse.compare_runs import compare_runs
-    from hpckit.cli.settle import find_settled
+    from hpckit.cli.asking import find_settled
     from hpckit.store import manifest as manifests
     from hpckit.store.rundir import require_results
 

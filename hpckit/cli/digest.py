@@ -16,7 +16,7 @@ from hpckit.cli.options import json_option, output_option
 @json_option
 def command(runs: tuple[str, ...], output: Path | None, as_json: bool) -> None:
     """Print the sha256 of the results of runs: equal where the results are."""
-    from hpckit.cli.settle import find_settled
+    from hpckit.cli.asking import find_settled
     from hpckit.store.digest import combined, variable_digests
     from hpckit.store.rundir import require_results
 

@@ -33,7 +33,7 @@ def command(run: str, everything: bool, output: Path | None, as_json: bool) -> N
     """Print CPU time, memory and walltime, used and asked for, and a better request."""
     from hpckit.analyse.efficiency import measures
     from hpckit.analyse.suggestion import suggestions
-    from hpckit.cli.settle import find_settled
+    from hpckit.cli.asking import find_settled
     from hpckit.store import manifest as manifests
 
     found = find_settled(run, output)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from hpckit.cli.options import output_option, run_argument
-from hpckit.cli.settle import settled
 from hpckit.errors import UsageError
 from hpckit.store import manifest as manifests
 from hpckit.store.manifest import State
 from hpckit.store.rundir import RunDir, find, runs_root
+from hpckit.submit.settle import settled
 
 if TYPE_CHECKING:
     from hpckit.analyse.runlogs import Section

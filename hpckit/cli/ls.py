@@ -16,7 +16,7 @@ from hpckit.cli.options import json_option, output_option
 def command(output: Path | None, as_json: bool) -> None:
     """List runs, the newest last."""
     from hpckit.analyse.listing import listed
-    from hpckit.cli.settle import standings_told
+    from hpckit.cli.asking import standings_told
     from hpckit.store.rundir import list_runs, runs_root
 
     root = runs_root(output)

@@ -14,7 +14,7 @@ from hpckit.cli.options import output_option, run_argument
 @output_option
 def command(run: str, output: Path | None) -> None:
     """Make results.h5 one file that can be moved alone."""
-    from hpckit.cli.settle import find_settled
+    from hpckit.cli.asking import find_settled
     from hpckit.store import fields
     from hpckit.store.lock import driving
     from hpckit.store.rundir import require_results

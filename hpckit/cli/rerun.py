@@ -43,7 +43,7 @@ def command(
 ) -> NoReturn:
     """Run again with the same job file, parameters and seed."""
     limit_threads(1)
-    from hpckit.cli.settle import find_settled
+    from hpckit.cli.asking import find_settled
     from hpckit.store.create import changed_since, reopen, repeat
     from hpckit.store.rundir import require_results
 

@@ -35,8 +35,8 @@ def command(
     """Show what a run was and what it gave."""
     from hpckit.analyse import overview
     from hpckit.analyse.counts import sealed_counts
+    from hpckit.cli.asking import find_settled
     from hpckit.cli.console import print_facts
-    from hpckit.cli.settle import find_settled
     from hpckit.store import manifest as manifests
 
     found = find_settled(run, output)

@@ -18,8 +18,9 @@ from hpckit.errors import BusyError
 def command(run: str, output: Path | None, as_json: bool) -> None:
     """Print the state of a run and, while it goes on, its rate and the time left."""
     from hpckit.analyse.status import status
-    from hpckit.cli.settle import close, standings_told
+    from hpckit.cli.asking import standings_told
     from hpckit.store.rundir import find, runs_root
+    from hpckit.submit.settle import close
 
     there = find(run, runs_root(output))
     standing = standings_told([there]).get(there)

@@ -18,12 +18,12 @@ from hpckit.spec.messages import counted
 from hpckit.threads import limit_threads
 
 if TYPE_CHECKING:
-    from hpckit.cli.submission import Wish
     from hpckit.spec.load import LoadedJob
     from hpckit.spec.resources import Resources
     from hpckit.spec.site import Site
     from hpckit.spec.sweep import Sweep
     from hpckit.store.manifest import Manifest
+    from hpckit.submit.handover import Wish
 
 
 @click.command(help="Submit a job to a cluster's scheduler.")
@@ -66,13 +66,13 @@ def command(
 ) -> None:
     """Submit a job, print its run's id, and return."""
     limit_threads(1)
-    from hpckit.cli.submission import Wish, submit_new
     from hpckit.render.submission import checked_options
     from hpckit.spec.load import load_job
     from hpckit.spec.site import load_site
     from hpckit.spec.sweep import Sweep
     from hpckit.store import create
     from hpckit.store.rundir import runs_root
+    from hpckit.submit.handover import Wish, submit_new
 
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
@@ -132,9 +132,9 @@ def tell(manifest: Manifest, *, as_json: bool = False) -> None:
 
 def _after(refs: Sequence[str], output: Path | None) -> list[str]:
     """Return the ids of the jobs of other runs, which must end well first."""
-    from hpckit.cli.settle import settled
     from hpckit.store.manifest import State
     from hpckit.store.rundir import find, runs_root
+    from hpckit.submit.settle import settled
 
     jobs: list[str] = []
     for ref in refs:
@@ -149,8 +149,8 @@ def _after(refs: Sequence[str], output: Path | None) -> list[str]:
 
 def _show(loaded: LoadedJob, sweep: Sweep, site: Site, wish: Wish, root: Path) -> None:
     """Print the script, and what sbatch says of it."""
-    from hpckit.cli.submission import plan, script_text
     from hpckit.store.rundir import RunDir
+    from hpckit.submit.handover import plan, script_text
     from hpckit.submit.scheduler import scheduler_of
 
     run = RunDir(root.absolute() / f"{loaded.job.name}-dry-run")

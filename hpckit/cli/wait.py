@@ -91,7 +91,7 @@ class _Watch:
 
     def _look(self) -> Manifest | None:
         """Show how far the run is; return its manifest if it has ended for good."""
-        from hpckit.cli.settle import close, standing_at_end, standings
+        from hpckit.submit.settle import close, standing_at_end, standings
 
         standing = standings([self.run]).get(self.run)
         if standing is not None and standing.has_ended:
@@ -107,7 +107,7 @@ class _Watch:
 
     def _asked_again(self, standing: Standing) -> Standing | None:
         """Return how jobs stand whose end is not clear, after a while."""
-        from hpckit.cli.settle import require_cluster, standings
+        from hpckit.submit.settle import require_cluster, standings
 
         if standing.is_sure and standing.trouble is not JobState.FAILED:
             return standing

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from hpckit.errors import HpckitError, Interrupted
 from hpckit.processes import interruptible
-from hpckit.run.attempts import earlier_attempts
 from hpckit.run.batch import FarmSpec
 from hpckit.run.engines import Engine, engine_factory
 from hpckit.run.farm import FarmDriver
 from hpckit.run.sealing import Sealer
 from hpckit.run.usage import Used, usage
+from hpckit.store.attempts import earlier_attempts
 from hpckit.store.block import TaskState
 from hpckit.store.collect import collect
 from hpckit.store.create import Run

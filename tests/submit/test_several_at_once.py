@@ -9,12 +9,12 @@ import pytest
 from drawing import DRAW, SITE
 
 from hpckit.cli.again import submit_again, wish_again
-from hpckit.cli.settle import close
 from hpckit.errors import BusyError
 from hpckit.jobstates import JobState, JobStatus, Standing
 from hpckit.store.block import TaskState
 from hpckit.store.create import reopen
 from hpckit.store.rundir import RunDir
+from hpckit.submit.settle import close
 
 
 def test_an_element_that_sees_too_little_does_not_end_the_run(there):

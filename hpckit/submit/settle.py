@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from hpckit.errors import BusyError, LaunchError, StoreError, UsageError
+from hpckit.errors import BusyError, StoreError, UsageError
 from hpckit.jobstates import ADVICE, JobState, JobStatus, Standing
 from hpckit.store import manifest as manifests
 from hpckit.store.manifest import Manifest, State
-from hpckit.store.rundir import RunDir, find, runs_root
+from hpckit.store.rundir import RunDir
 from hpckit.store.submission import ScheduledJob, Submission
 from hpckit.submit.scheduler import Scheduler, scheduler_of
 
@@ -63,15 +60,6 @@ def standing_at_end(run: RunDir, manifest: Manifest) -> Standing | None:
     if latest is None or latest.session != manifest.sessions:
         return None
     return scheduler_of(latest.site).standings({run: latest})[run]
-
-
-def standings_told(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
-    """Return the same, or tell that the scheduler cannot be asked and return nothing."""
-    try:
-        return standings(runs)
-    except (UsageError, LaunchError) as error:
-        click.echo(f"hpckit: how submitted runs stand is not known: {error}", err=True)
-        return {}
 
 
 def _never(session: int) -> Standing:
@@ -150,24 +138,6 @@ def require_cluster(run: RunDir, submission: Submission) -> None:
             f"{run.id}: was submitted on the cluster {submission.cluster}, and this is {here}, "
             "which does not know its jobs: ask there"
         )
-
-
-def find_settled(ref: str, output: Path | None) -> RunDir:
-    """Return the run that is meant, ended if its jobs have ended.
-
-    Where the scheduler cannot be asked that is said, and the run is as it was.
-
-    Raises
-    ------
-    UsageError
-        There is no such run.
-    """
-    run = find(ref, runs_root(output))
-    try:
-        settled(run)
-    except (UsageError, LaunchError) as error:
-        click.echo(f"hpckit: {run.id} is as it was when last seen: {error}", err=True)
-    return run
 
 
 def close(run: RunDir, standing: Standing) -> Manifest:

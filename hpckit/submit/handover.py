@@ -197,7 +197,7 @@ def _pending_tasks(run: Run, again: frozenset[TaskState] | None) -> int:
 
     if run.job.kind == "spmd" or again is None:
         return len(run.sweep)
-    from hpckit.run.attempts import earlier_attempts
+    from hpckit.store.attempts import earlier_attempts
     from hpckit.store.block import TaskState
     from hpckit.store.results import task_states
     from hpckit.store.segments import set_aside_damaged

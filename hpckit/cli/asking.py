@@ -1,0 +1,40 @@
+"""Questions to a scheduler whose failure is told, and does not end a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from hpckit.errors import LaunchError, UsageError
+from hpckit.jobstates import Standing
+from hpckit.store.rundir import RunDir, find, runs_root
+from hpckit.submit.settle import settled, standings
+
+
+def find_settled(ref: str, output: Path | None) -> RunDir:
+    """Return the run that is meant, ended if its jobs have ended.
+
+    Where the scheduler cannot be asked that is said, and the run is as it was.
+
+    Raises
+    ------
+    UsageError
+        There is no such run.
+    """
+    run = find(ref, runs_root(output))
+    try:
+        settled(run)
+    except (UsageError, LaunchError) as error:
+        click.echo(f"hpckit: {run.id} is as it was when last seen: {error}", err=True)
+    return run
+
+
+def standings_told(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
+    """Return the same, or tell that the scheduler cannot be asked and return nothing."""
+    try:
+        return standings(runs)
+    except (UsageError, LaunchError) as error:
+        click.echo(f"hpckit: how submitted runs stand is not known: {error}", err=True)
+        return {}
