@@ -85,7 +85,7 @@ def test_no_slurm_on_the_path(there):
     there.job(DRAW.format(options=""))
     ended = there.run("submit", "job.py", env=there.without_slurm())
     assert ended.code == 2
-    assert ended.stderr.startswith("hpckit: sbatch: no such program on the PATH")
+    assert "no such program on the PATH: this is no node of a Slurm cluster" in ended.stderr
     assert nothing_is_left(there)
 
 
