@@ -49,7 +49,7 @@ class Listed:
             self._work(),
             str(self.failed or ""),
             local_time(self.created).removeprefix(f"{date.today():%Y-}") if self.created else "",
-            "" if self.seconds is None else duration(self.seconds),
+            duration(self.seconds) if self.seconds else "",
             printable(self.job or ""),
         ]
 

@@ -7,25 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from hpckit.analyse.counts import Counts
-from hpckit.analyse.status import elapsed, next_step, reason, said
+from hpckit.analyse.status import elapsed, next_step, reason, said, shown_state
 from hpckit.analyse.values import duration, local_time, printable, shortened, shortest
+from hpckit.jobstates import Standing
 from hpckit.spec.messages import counted
-from hpckit.store.manifest import Manifest
+from hpckit.store.manifest import Manifest, State
 from hpckit.store.rundir import RunDir
 
 PARAMETER_WIDTH = 60
 
 
-def facts(run: RunDir, manifest: Manifest, counts: Counts | None) -> list[tuple[str, str]]:
-    """Return labels and texts; `counts` are those of a farm."""
+def facts(
+    run: RunDir, manifest: Manifest, counts: Counts | None, standing: Standing | None
+) -> list[tuple[str, str]]:
+    """Return labels and texts.
+
+    Parameters
+    ----------
+    counts
+        Those of a farm.
+    standing
+        How its jobs stand, while a scheduler has them.
+    """
     state = manifest.effective_state()
     job = manifest.job
     why = reason(run, manifest, state)
     found = [
         ("run", printable(manifest.id)),
-        ("state", said(str(state), why)),
+        ("state", said(shown_state(state, standing), why)),
         ("job", f"{job.name} ({job.kind}), {shortest(Path(job.source))}"),
-        ("when", f"{local_time(manifest.created)}, {duration(elapsed(run, manifest, state))}"),
+        ("when", _when(run, manifest, state)),
         ("ran on", _place(manifest)),
         ("seed", str(job.seed)),
     ]
@@ -45,12 +56,14 @@ def facts(run: RunDir, manifest: Manifest, counts: Counts | None) -> list[tuple[
     return found
 
 
-def to_json(run: RunDir, manifest: Manifest, counts: Counts | None) -> dict[str, Any]:
+def to_json(
+    run: RunDir, manifest: Manifest, counts: Counts | None, standing: Standing | None
+) -> dict[str, Any]:
     """Return the same in JSON's types."""
     state = manifest.effective_state()
     return {
         "id": manifest.id,
-        "state": str(state),
+        "state": shown_state(state, standing),
         "reason": reason(run, manifest, state),
         "job": manifest.job.name,
         "kind": manifest.job.kind,
@@ -71,6 +84,12 @@ def to_json(run: RunDir, manifest: Manifest, counts: Counts | None) -> dict[str,
         "results": str(run.results) if run.results.is_file() else None,
         "next": next_step(run, manifest, state, counts),
     }
+
+
+def _when(run: RunDir, manifest: Manifest, state: State) -> str:
+    seconds = elapsed(run, manifest, state)
+    told = local_time(manifest.created)
+    return f"{told}, {duration(seconds)}" if seconds or state is not State.SUBMITTED else told
 
 
 def _place(manifest: Manifest) -> str:

@@ -163,6 +163,7 @@ def summarise(run: Run, final: Manifest) -> int:
 
 
 def _print_failures(run: Run, failed: int) -> None:
+    from hpckit.analyse.status import reference
     from hpckit.analyse.values import headline
     from hpckit.store.failures import failed_tasks
 
@@ -170,5 +171,6 @@ def _print_failures(run: Run, failed: int) -> None:
         click.echo(f"task {task} failed: {headline(text)}", err=True)
     if failed > MAX_REASONS:
         click.echo(f"… and {failed - MAX_REASONS} more", err=True)
-    click.echo(f"in full: hpckit logs {run.dir.id} --task N", err=True)
-    click.echo(f"do them again: hpckit retry {run.dir.id}", err=True)
+    named = reference(run.dir)
+    click.echo(f"in full: hpckit logs {named} --task N", err=True)
+    click.echo(f"do them again: hpckit retry {named}", err=True)

@@ -35,17 +35,19 @@ def command(
     """Show what a run was and what it gave."""
     from hpckit.analyse import overview
     from hpckit.analyse.counts import sealed_counts
-    from hpckit.cli.asking import find_settled
+    from hpckit.cli.asking import looked_at
     from hpckit.cli.console import print_facts
     from hpckit.store import manifest as manifests
 
-    found = find_settled(run, output)
+    found, standing = looked_at(run, output)
     manifest = manifests.read(found.manifest)
     counts = sealed_counts(found, manifest) if manifest.job.kind == "farm" else None
     if as_json:
-        _print_json(found, overview.to_json(found, manifest, counts), None if everything else rows)
+        _print_json(
+            found, overview.to_json(found, manifest, counts, standing), None if everything else rows
+        )
         return
-    print_facts(overview.facts(found, manifest, counts))
+    print_facts(overview.facts(found, manifest, counts, standing))
     if found.results.is_file():
         _print_results(found, None if everything else rows or ROWS)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from hpckit.cli.options import json_option, output_option, run_argument
-from hpckit.errors import BusyError
 
 
 @click.command(help="Say how far a run is.")
@@ -18,19 +17,9 @@ from hpckit.errors import BusyError
 def command(run: str, output: Path | None, as_json: bool) -> None:
     """Print the state of a run and, while it goes on, its rate and the time left."""
     from hpckit.analyse.status import status
-    from hpckit.cli.asking import standings_told
-    from hpckit.store.rundir import find, runs_root
-    from hpckit.submit.settle import close
+    from hpckit.cli.asking import looked_at
 
-    there = find(run, runs_root(output))
-    standing = standings_told([there]).get(there)
-    if standing is not None and standing.is_sure:
-        try:
-            close(there, standing)
-            standing = None
-        except BusyError:
-            pass  # Somebody else does.
-    found = status(there, standing)
+    found = status(*looked_at(run, output))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
         return

@@ -64,8 +64,9 @@ def _run_rank(open_run: Callable[[], Run], report: Report, notice: Notice) -> tu
     try:
         run = _shared(open_run, world)
         directory = run.dir
-        # Rank 0 still speaks to the terminal.
-        forward = os.dup(1) if world.Get_rank() == 0 else None
+        # Rank 0 still speaks to the terminal, where there is one.
+        speaks = world.Get_rank() == 0 and run.manifest.submission is None
+        forward = os.dup(1) if speaks else None
         capture_descriptors(rank_log(directory, world.Get_rank()), forward)
         context = RankContext(
             world,

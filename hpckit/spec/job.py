@@ -168,6 +168,7 @@ def checked_options(
         )
     rules = {k: v for k, v in options.items() if k in Policy.model_fields}
     policy = Policy.from_options(rules, owner=f"@{kind}")
+    policy.require_fitting(resources)
     seed, attrs = checked_seed(options.get("seed", 0)), checked_attrs(options.get("attrs", {}))
     return resources, policy, seed, attrs, options.get("name")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hpckit.errors import SpecError
 from hpckit.jobstates import JobState
 from hpckit.spec.messages import listed, refused, shown
 from hpckit.spec.resources import Count, Resources
@@ -91,6 +92,19 @@ class Policy(BaseModel):
                     f"{shown(name)} is no class of failure; there are {listed(CLASSES)}"
                 )
         return retries
+
+    def require_fitting(self, asked: Resources) -> None:
+        """See that what is to grow is asked for.
+
+        Raises
+        ------
+        SpecError
+            It is not, so that the policy would have no effect.
+        """
+        if self.on_out_of_memory and not (asked.mem or asked.mem_per_cpu):
+            raise SpecError("has no mem to double: ask for some", key="on_out_of_memory")
+        if self.on_timeout and asked.walltime is None:
+            raise SpecError("has no walltime to double: ask for one", key="on_timeout")
 
     def seconds_before(self, walltime: int | None) -> int:
         """Return how long before the end the warning comes.

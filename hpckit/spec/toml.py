@@ -94,7 +94,7 @@ def _job(table: dict[str, Any], source: Path) -> Job:
         resources=resources,
         body=command,
         takes_context=False,
-        policy=_policy(_table(table, "policy")),
+        policy=_policy(_table(table, "policy"), resources),
         seed=checked_seed(table.get("seed", 0)),
         attrs=_attrs(_table(table, "attrs"), [*command.results, *known]),
         doc=_text(table.get("doc", ""), "doc").partition("\n")[0],
@@ -105,8 +105,13 @@ def _resources(options: Mapping[str, Any]) -> Resources:
     return _under("resources", lambda: Resources.from_options(options))
 
 
-def _policy(options: Mapping[str, Any]) -> Policy:
-    return _under("policy", lambda: Policy.from_options(options, owner="[policy]"))
+def _policy(options: Mapping[str, Any], resources: Resources) -> Policy:
+    def make() -> Policy:
+        policy = Policy.from_options(options, owner="[policy]")
+        policy.require_fitting(resources)
+        return policy
+
+    return _under("policy", make)
 
 
 def _attrs(table: Mapping[str, Any], names: Sequence[str]) -> Attrs:

@@ -43,6 +43,8 @@ def standing(*states: JobState) -> Standing:
         ({"retries": {"failed": 0}}, "at least 1"),
         ({"max_restarts": -1}, "at least 0"),
         ({"signal": "KILL"}, "'KILL'"),
+        ({"on_out_of_memory": "double up to 4G"}, "on_out_of_memory: has no mem to double"),
+        ({"on_timeout": "double up to 4h"}, "on_timeout: has no walltime to double"),
     ],
 )
 def test_what_is_refused(options, told):
