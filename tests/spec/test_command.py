@@ -106,7 +106,7 @@ def test_placeholders_and_braces() -> None:
         ('doc = "Melt."', "doc = 3", "doc: 3 is not allowed; text in quotes"),
         ("mem = 500", 'mem = "4 potatoes"', "resources.mem: '4 potatoes' is not an amount"),
         ("mem = 500", "mm = 1", "resources.mm: unknown key; [resources] has nodes, "),
-        ("mem = 500", "ntasks = 2", "resources.ntasks: 2 is not allowed; a task of a farm is one"),
+        ("mem = 500", "ntasks = 0", "resources.ntasks: 0 is not allowed; a whole number"),
         ("T = 3.0", "T = [1]", "params.T: [1] is not allowed; a number, true, false or text"),
         ("T = 3.0", "T = {typ = 'int'}", "params.T.typ: unknown key; a parameter has type, "),
         ("T = 3.0", "T = {type = 'number'}", "params.T.type: 'number' is not allowed; one of"),

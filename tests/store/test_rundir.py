@@ -108,7 +108,7 @@ def test_the_root_comes_from_the_option_then_the_variable(tmp_path, monkeypatch)
 
 def test_results_that_are_not_there_yet(tmp_path):
     run = rundir.create(tmp_path, "job")
-    with pytest.raises(StoreError, match="hpckit resume"):
+    with pytest.raises(StoreError, match="hpckit status"):
         require_results(run)
     run.results.touch()
     assert require_results(run) == run.results
