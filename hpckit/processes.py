@@ -19,21 +19,6 @@ _PR_SET_PDEATHSIG = 1
 _interrupted = threading.Event()
 
 
-_early: set[int] = set()
-
-
-def note_early(signum: int) -> None:
-    """Note a signal that comes before anybody can heed it, instead of dying of it."""
-    signal.signal(signum, lambda number, frame: _early.add(number))
-
-
-def came_early(signum: int) -> bool:
-    """Tell whether a signal came before anybody could heed it; once."""
-    came = signum in _early
-    _early.discard(signum)
-    return came
-
-
 def ending(status: int) -> str:
     """Say how a process ended.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ from hpckit.store.results import task_states
 from hpckit.store.rundir import RunDir
 from hpckit.store.segments import list_segments
 
-ATTEMPTS = 5
+ATTEMPTS, PAUSE_SECONDS = 8, 0.05
+"""How often a run that is being worked on is looked at, and the time between."""
 
 
 @dataclass(frozen=True)
@@ -57,4 +59,5 @@ def sealed_counts(run: RunDir, manifest: Manifest) -> Counts:
             # The driver merges segments while we look: what was listed may be gone.
             if attempt == ATTEMPTS - 1:
                 raise
+            time.sleep(PAUSE_SECONDS)
     raise AssertionError

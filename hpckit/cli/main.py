@@ -13,8 +13,8 @@ from typing import NoReturn
 import click
 
 from hpckit import __version__
+from hpckit.early import note_early
 from hpckit.errors import HpckitError
-from hpckit.processes import note_early
 from hpckit.variables import WARNING
 
 COMMANDS = {

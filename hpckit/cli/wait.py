@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hpckit.cli.options import output_option, run_argument
-from hpckit.errors import BusyError, UsageError
+from hpckit.errors import BusyError, StoreError, UsageError
 from hpckit.jobstates import JobState, Standing
 from hpckit.store import manifest as manifests
 from hpckit.store.manifest import Manifest, State
@@ -150,7 +150,10 @@ class _Watch:
             return
         from hpckit.analyse.counts import sealed_counts
 
-        counts = sealed_counts(self.run, manifest)
+        try:
+            counts = sealed_counts(self.run, manifest)
+        except StoreError:
+            return  # Others seal, merge and collect all the time: the next look will do.
         spent = time.monotonic() - self.begun
         self.terminal.report(Progress(counts.done, counts.failed, counts.total, spent))
 

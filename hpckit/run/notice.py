@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from hpckit.early import came_early
 from hpckit.errors import UsageError
-from hpckit.processes import came_early
 from hpckit.variables import WARNING
 
 
