@@ -79,6 +79,8 @@ def command(
     check_options(loaded.job.kind, None, workers, ranks)
     if loaded.job.kind == "spmd" and (elements or max_running):
         raise UsageError("--elements and --max-running are for farms: an spmd job is one job")
+    if dry_run and as_json:
+        raise UsageError("--dry-run prints the script: leave --json")
     where = load_site(site)
     wish = Wish(
         resources=asked(loaded.job.resources, ranks=ranks, walltime=walltime, mem=mem),

@@ -65,6 +65,7 @@ def queued_since(there, job: str) -> list[str]:
         (None, ("--sbatch", "array=1-3"), "--sbatch array: is hpckit's own to give"),
         (None, ("--sbatch", "mem=4G"), "--sbatch: the script says it already, mem=100M"),
         (None, ("--sbatch", "nice=1\n#SBATCH --x"), "cannot stand in a #SBATCH line"),
+        (None, ("--dry-run", "--json"), "--dry-run prints the script: leave --json"),
         (None, ("--sbatch", "nice=1", "--sbatch", "nice=2"), "--sbatch nice: is given twice"),
         (None, ("--sbatch", "-N3"), "sbatch: '-N3' is no option of sbatch, name=value or name"),
         (None, ("--sbatch", "constraint=nix"), "Slurm refuses it: sbatch: Batch job submission"),
