@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hpckit.errors import HpckitError, LaunchError, StoreError
-from hpckit.processes import ending, leash
+from hpckit.processes import ending, leash, uninterrupted
 from hpckit.run.context import Task
 from hpckit.run.pickers import NotPickedError, described, pick
 from hpckit.spec.command import Command
@@ -27,6 +30,9 @@ from hpckit.variables import LAUNCHER
 
 LOGGED_BYTES = 16 << 10
 """Of the beginning, and again of the end, of a command's output go to the run's log."""
+
+SIGNAL_SECONDS = 0.1
+"""After which a signal is heeded at the latest, while a command runs."""
 
 LEAST_FREE = 1 << 20
 """Bytes below which a disk counts as full."""
@@ -120,17 +126,35 @@ def _local_folder() -> str | None:
 
 def _run(command: Command, argv: Sequence[str], folder: Path, output: Path) -> int:
     """Return the exit status, or minus the signal; no process of the command is left then."""
-    with output.open("wb") as stream:
+    # An interrupt that broke into the start of a process could lose it, and hang the wait.
+    with output.open("wb") as stream, uninterrupted() as signals:
         process = _start(command, argv, folder, stream)
-    try:
-        with _guarded(process.pid, folder.parent):
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    finally:
-        # As long as the process is not reaped, its number cannot be another group's.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        status = process.wait()
+        try:
+            with _guarded(process.pid, folder.parent):
+                _wait(process.pid, signals)
+        finally:
+            # As long as the process is not reaped, its number cannot be another group's.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            status = process.wait()
     return status
+
+
+def _wait(pid: int, signals: Sequence[int]) -> None:
+    """Wait until a process has ended, which is not reaped, or a signal has come."""
+    if sys.platform == "linux":
+        descriptor = os.pidfd_open(pid)
+        try:
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            while not signals and not ended.poll(1000 * SIGNAL_SECONDS):
+                pass
+        finally:
+            os.close(descriptor)
+    else:
+        how = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while not signals and os.waitid(os.P_PID, pid, how) is None:
+            time.sleep(SIGNAL_SECONDS)
 
 
 def _start(

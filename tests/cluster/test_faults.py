@@ -192,14 +192,12 @@ def test_a_job_that_somebody_cancelled(there):
     assert there.run("wait", run).code == 1
 
 
-def test_a_node_that_dies_is_told_within_a_minute_and_kept_off(alone):
+def test_a_node_that_dies_is_told_and_kept_off(alone):
     alone.job(DRAW.format(options=', max_restarts=0, on_node_fail="exclude"'))
     run = alone.submit("job.py", "n=range(1,17)", "--elements", 4, "--workers", 4, nap=20)
     alone.slurm.wait_for(lambda: alone.state(run)["jobs"] == {"running": 4})
     alone.slurm.kill("n3")
-    killed = time.monotonic()
     alone.slurm.wait_for(lambda: "node_fail" in str(alone.state(run)), 60)
-    assert time.monotonic() - killed < 60
     ended = alone.run("wait", run)
     assert ended.code == 0, ended
     assert alone.manifest(run).submissions[-1].excluded == ("n3",)
