@@ -11,25 +11,7 @@ import click
 from hpckit.errors import BusyError, LaunchError, UsageError
 from hpckit.jobstates import Standing
 from hpckit.store.rundir import RunDir, find, runs_root
-from hpckit.submit.settle import close, settled, standings
-
-
-def find_settled(ref: str, output: Path | None) -> RunDir:
-    """Return the run that is meant, ended if its jobs have ended.
-
-    Where the scheduler cannot be asked that is said, and the run is as it was.
-
-    Raises
-    ------
-    UsageError
-        There is no such run.
-    """
-    run = find(ref, runs_root(output))
-    try:
-        settled(run)
-    except (UsageError, LaunchError) as error:
-        click.echo(f"hpckit: {run.id} is as it was when last seen: {error}", err=True)
-    return run
+from hpckit.submit.settle import close, standings
 
 
 def standings_told(runs: Iterable[RunDir]) -> dict[RunDir, Standing]:
@@ -59,3 +41,14 @@ def looked_at(ref: str, output: Path | None) -> tuple[RunDir, Standing | None]:
             close(run, standing)
             standing = None
     return run, standing
+
+
+def find_settled(ref: str, output: Path | None) -> RunDir:
+    """Return the run that is meant, as of the end of its jobs if they have ended.
+
+    Raises
+    ------
+    UsageError, StoreError
+        As `looked_at`.
+    """
+    return looked_at(ref, output)[0]

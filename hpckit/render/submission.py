@@ -17,6 +17,7 @@ from hpckit.spec.messages import shown
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
 from hpckit.store.rundir import RunDir
+from hpckit.store.submission import first_array
 from hpckit.threads import thread_exports
 from hpckit.variables import NTASKS, WARNING
 
@@ -182,11 +183,6 @@ def _array(plan: Plan, site: Site) -> Script:
         workers=plan.workers,
         id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
     )
-
-
-def first_array(elements: int, site: Site) -> int:
-    """Return how many of the elements the first array takes; an index stays below the limit."""
-    return min(elements, site.max_array_size or elements)
 
 
 def _ranks(plan: Plan, site: Site) -> Script:

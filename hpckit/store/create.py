@@ -150,7 +150,7 @@ def changed_since(run: Run) -> list[str]:
 
 
 def require_unchanged(run: Run) -> None:
-    """See that a run stands on the same files as when it was made, for a job of it that begins.
+    """See that a run stands on the same files as when it was made.
 
     Raises
     ------
@@ -160,8 +160,8 @@ def require_unchanged(run: Run) -> None:
     changes = changed_since(run)
     if changes:
         raise UsageError(
-            f"{run.dir.id}: {'; '.join(changes)} since the run was submitted, and its results "
-            "would be of two kinds: bring it back and resume the run, or submit a new one"
+            f"{run.dir.id}: {'; '.join(changes)} since the run began, and its results would be "
+            "of two kinds: bring it back and resume the run, or start a new one"
         )
 
 
@@ -173,12 +173,7 @@ def take_up(run: Run) -> Run:
     UsageError
         One of them was changed.
     """
-    changes = changed_since(run)
-    if changes:
-        raise UsageError(
-            f"{run.dir.id}: {'; '.join(changes)} since the run began, and its results would be "
-            "of two kinds: bring it back, or start a new run"
-        )
+    require_unchanged(run)
     sessions = run.manifest.sessions + 1
     return replace(run, manifest=run.manifest.updated(sessions=sessions))
 

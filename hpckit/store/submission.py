@@ -10,6 +10,11 @@ from hpckit.spec.resources import Resources
 from hpckit.spec.site import Site
 
 
+def first_array(elements: int, site: Site) -> int:
+    """Return how many of the elements the first array takes; an index stays below the limit."""
+    return min(elements, site.max_array_size or elements)
+
+
 class ScheduledJob(BaseModel):
     """One job of the scheduler, or one array.
 
@@ -109,7 +114,7 @@ class Submission(BaseModel):
         """
         if self.elements is None:
             return [(0, None)]
-        size = min(self.elements, self.site.max_array_size or self.elements)
+        size = first_array(self.elements, self.site)
         starts = range(0, self.elements, size)
         return [(first, min(size, self.elements - first)) for first in starts]
 

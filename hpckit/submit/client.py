@@ -100,20 +100,15 @@ def once(argv: Sequence[str]) -> str:
     raise Refused(told)
 
 
-def ask(argv: Sequence[str], tell: Callable[[str], None] | None = None) -> str:
+def ask(argv: Sequence[str]) -> str:
     """Run a command that changes nothing or may be run twice, again and again until it answers.
-
-    Parameters
-    ----------
-    tell
-        Gets a line when there is something to wait for.
 
     Raises
     ------
     UsageError, Refused, NoAnswer
         As `once`.
     """
-    for pause in pauses(tell or say):
+    for pause in pauses():
         try:
             return once(argv)
         except NoAnswer as error:
@@ -121,7 +116,7 @@ def ask(argv: Sequence[str], tell: Callable[[str], None] | None = None) -> str:
     raise AssertionError
 
 
-def pauses(tell: Callable[[str], None]) -> Iterator[Callable[[NoAnswer], None]]:
+def pauses() -> Iterator[Callable[[NoAnswer], None]]:
     """Yield what waits before the next try, and raises what it is given when time is up.
 
     It waits half a second, then twice as long each time, 15 seconds at most.
@@ -135,7 +130,7 @@ def pauses(tell: Callable[[str], None]) -> Iterator[Callable[[NoAnswer], None]]:
         if left <= 0:
             told = f"{error} (asked for {patience():.0f} s: is slurmctld or munge down?)"
             raise NoAnswer(told, may_have_heard=heard)
-        tell(f"hpckit: {error}: asked again for {left:.0f} s")
+        print(f"hpckit: {error}: asked again for {left:.0f} s", file=sys.stderr, flush=True)
         time.sleep(min(seconds, left))
 
     while True:
@@ -156,11 +151,6 @@ def patience() -> float:
         return PATIENCE if text is None else float(text)
     except ValueError:
         raise UsageError(f"${PATIENCE_VARIABLE}={text!r}: must be a number of seconds") from None
-
-
-def say(line: str) -> None:
-    """Tell it on stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _environment() -> dict[str, str]:

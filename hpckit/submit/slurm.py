@@ -13,7 +13,7 @@ from hpckit.jobstates import Standing
 from hpckit.store.rundir import RunDir
 from hpckit.store.submission import Submission
 from hpckit.submit import accounting
-from hpckit.submit.client import NoAnswer, Refused, ask, once, pauses, say
+from hpckit.submit.client import NoAnswer, Refused, ask, once, pauses
 from hpckit.submit.survey import max_array_size
 
 LOOKS, LOOK_SECONDS = 5, 2.0
@@ -60,7 +60,7 @@ class Slurm:
         """
         argv = ["sbatch", "--parsable", f"--comment={tag}", *options, str(script), *arguments]
         is_lost = False
-        for pause in pauses(say):
+        for pause in pauses():
             try:
                 if is_lost and (found := self._found_late(tag)):
                     return found

@@ -55,7 +55,7 @@ def test_what_is_taken_up_stands_on_the_same_files(interrupted, command, name, w
     assert refused.code == 2
     (line,) = refused.stderr.splitlines()
     assert what in line
-    assert "bring it back, or start a new run" in line
+    assert "bring it back and resume the run, or start a new one" in line
     path.write_text(before)
     assert interrupted(command, "last").code == 0
     assert values(interrupted) == [15] * 6

@@ -90,7 +90,7 @@ def test_what_was_changed_while_the_job_waited_is_not_used(there, what):
     there.slurm("scontrol", "release", *there.jobs(run))
     assert there.run("wait", run).code == 1
     assert f"{what}, " in there("logs", run)
-    assert "was changed since the run was submitted" in there("logs", run)
+    assert "was changed since the run began" in there("logs", run)
     (there.folder / what).write_text(before)
     there("resume", run)
     assert there.run("wait", run).code == 0
