@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hpckit.errors import BusyError, Interrupted
 from hpckit.jobstates import NO_PROGRESS, TIME_IS_UP
 from hpckit.processes import interruptible
-from hpckit.run.engines import engine_factory
+from hpckit.run.engines import Workplace, engine_class
 from hpckit.run.farm import FarmDriver
 from hpckit.run.notice import Notice
 from hpckit.run.sealing import Sealer
@@ -123,11 +123,11 @@ class Element:
         workers: int,
         report: Report,
     ) -> FarmDriver:
-        factory = engine_factory(ENGINE)
-        log = self.run.dir.log(f"element-{self.number:06d}")
+        make = engine_class(ENGINE)
+        place = Workplace(workers, self.run.dir.log(f"element-{self.number:06d}"))
         return FarmDriver(
             spec=farm_spec(self.run),
-            make_engine=lambda: factory(workers, log),
+            make_engine=lambda: make(place),
             pending=deque([Scattered(left)]),
             sealer=Sealer(SegmentWriter(self.run.dir.segments, self.prefix)),
             publisher=Publisher(None, report),

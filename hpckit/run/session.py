@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpckit.errors import HpckitError, Interrupted
 from hpckit.processes import interruptible
 from hpckit.run.batch import FarmSpec
-from hpckit.run.engines import Engine, engine_factory
+from hpckit.run.engines import Engine, Workplace, engine_class
 from hpckit.run.farm import FarmDriver
 from hpckit.run.sealing import Sealer
 from hpckit.run.usage import Used, usage
@@ -48,7 +48,7 @@ def work_farm(
     UsageError
         Another process works on the run.
     """
-    factory = engine_factory(engine)
+    make = engine_class(engine)
     limit_threads(run.job.resources.cpus_per_task)
     with driving(run.dir), interruptible():
         begun, used = time.monotonic(), dict[int, Used]()
@@ -56,9 +56,8 @@ def work_farm(
         manifest = run.manifest.started(engine=engine, workers=workers)
         manifest.write(run.dir.manifest)
         try:
-            driver = _driver(
-                run, lambda: factory(workers, run.dir.log("worker-{pid}")), report, again
-            )
+            place = Workplace(workers, run.dir.log("worker-{pid}"))
+            driver = _driver(run, lambda: make(place), report, again)
             used = driver.used
             if driver.pending[0]:
                 driver.run()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hpckit.run.batch import FarmSpec, run_batch
-from hpckit.run.engines import engine_factory
+from hpckit.run.engines import Workplace, engine_class
 
 VALUES = """
     import os
@@ -316,7 +316,7 @@ def test_each_task_of_a_sweep_whose_cost_rises_is_done_once(hpckit):
 
 def test_the_death_of_a_worker_is_seen_while_another_is_long_at_work(tmp_path):
     """The pool's own thread does not watch a worker that was started after it last looked."""
-    engine = engine_factory("processes")(2, tmp_path / "worker-{pid}.log")
+    engine = engine_class("processes")(Workplace(2, tmp_path / "worker-{pid}.log"))
     try:
         engine.submit(time.sleep, 3600)
         doomed = engine.submit(signal.raise_signal, signal.SIGKILL)

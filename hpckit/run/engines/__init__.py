@@ -1,17 +1,23 @@
 """What executes the batches of a farm: each engine is a concurrent.futures.Executor.
 
-An engine is made from the number of workers and the path of their logs, in whose name
-``{pid}`` stands for a process id. It can do three things more than an executor: end when its
-work is done, end at once, and say how a worker died.
+Others than hpckit's own come from packages with an entry point in the group `hpckit.engines`.
+
+How a call can end, beside its result: with `WorkerDied` if the worker at it died and the engine
+goes on; with another `BrokenExecutor` if the engine is at its end, and all that was in flight
+with it; with a `LaunchError` if no worker can be had. A call that nobody has begun is none of
+the driver's business: the engine gives it to another worker.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, ClassVar
 
 from hpckit.errors import UsageError
 from hpckit.store.logs import BoundedLog
@@ -22,12 +28,63 @@ ENGINES = {
     "processes": "hpckit.run.engines.processes:ProcessesEngine",
 }
 DEFAULT = "processes"
+GROUP = "hpckit.engines"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where an engine works.
+
+    Attributes
+    ----------
+    workers
+        How many tasks at a time.
+    log
+        The path of the workers' logs, in whose name ``{pid}`` stands for a process id.
+    address
+        Of a scheduler or a broker that is there already.
+    """
+
+    workers: int
+    log: Path
+    address: str | None = None
+
+
+class WorkerDied(BrokenExecutor):
+    """The worker at a call died; the engine goes on without it, or with another."""
+
+    def __init__(self, reason: str, peak_bytes: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.peak_bytes = peak_bytes
 
 
 class Engine(Executor):
-    """An executor whose workers can be ended at once."""
+    """An executor whose workers can be ended at once; made from a `Workplace`.
+
+    Attributes
+    ----------
+    workers
+        How many calls it works on at a time; it may change.
+    needs
+        The extra of hpckit that brings the packages it imports.
+    has_address
+        Whether `Workplace.address` means something to it.
+    takes_async, takes_sync
+        Which functions it can call.
+    ends_tasks
+        Whether it can end a task that takes too long.
+    """
 
     workers: int
+    needs: ClassVar[str] = ""
+    has_address: ClassVar[bool] = False
+    takes_async: ClassVar[bool] = False
+    takes_sync: ClassVar[bool] = True
+    ends_tasks: ClassVar[bool] = True
+
+    def __init__(self, place: Workplace) -> None:
+        self.workers = place.workers
 
     def close(self) -> None:
         """End the workers, which have nothing more to do."""
@@ -37,25 +94,40 @@ class Engine(Executor):
         """End the workers now; what they were at is lost."""
         raise NotImplementedError(type(self).__name__)
 
+    def abandon(self, call: Future[Any]) -> None:
+        """End the worker at a call that takes too long; the call ends as if it had died."""
+        self.kill()
+
     def death(self) -> str:
-        """End the workers, one of which has died, and say how it died."""
+        """End the workers, one of which has died and the engine with it; say how it died."""
         return "the worker process died"
 
 
-def engine_factory(name: str) -> Callable[[int, Path], Engine]:
-    """Return what makes the engine called `name`.
+def engine_class(name: str) -> Callable[[Workplace], Engine]:
+    """Return the class of the engine called `name`.
 
     Raises
     ------
     UsageError
-        There is no such engine.
+        There is no such engine, or the packages that it needs are not there.
     """
+    path = ENGINES.get(name) or _plugins().get(name)
+    if path is None:
+        raise UsageError(f"--engine {name!r}: there are {', '.join([*ENGINES, *_plugins()])}")
+    module, _, attribute = path.partition(":")
     try:
-        module, _, attribute = ENGINES[name].partition(":")
-    except KeyError:
-        raise UsageError(f"--engine {name!r}: there are {', '.join(ENGINES)}") from None
-    factory: Callable[[int, Path], Engine] = getattr(import_module(module), attribute)
-    return factory
+        found: Callable[[Workplace], Engine] = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] == "hpckit":
+            raise
+        raise UsageError(
+            f"--engine {name} needs the package {error.name}: pip install 'hpckit[{name}]'"
+        ) from None
+    return found
+
+
+def _plugins() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
 def own_log(path: Path) -> BoundedLog:

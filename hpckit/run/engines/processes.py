@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any
 
 from hpckit.processes import die_with_pipe, ending
-from hpckit.run.engines import Engine, own_log
+from hpckit.run.engines import Engine, Workplace, own_log
 from hpckit.run.logs import capture_descriptors, capture_task_output
 
 GRACE_SECONDS = 2.0
@@ -49,13 +49,16 @@ class _Workers(ForkServerContext):
 class ProcessesEngine(ProcessPoolExecutor, Engine):
     """A pool of worker processes."""
 
-    def __init__(self, workers: int, log: Path) -> None:
-        self.workers = workers
+    def __init__(self, place: Workplace) -> None:
+        self.workers = place.workers
         _place_sockets()
         self._context = _Workers()
         self._context.set_forkserver_preload(["hpckit.run.batch"])
         super().__init__(
-            max_workers=workers, mp_context=self._context, initializer=_begin, initargs=(log,)
+            max_workers=place.workers,
+            mp_context=self._context,
+            initializer=_begin,
+            initargs=(place.log,),
         )
 
     def submit(self, *args: Any, **options: Any) -> Future[Any]:

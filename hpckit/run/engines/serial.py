@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from hpckit.run.engines import Engine, own_log
+from hpckit.run.engines import Engine, Workplace, own_log
 from hpckit.run.logs import capture_task_output
 
 P = ParamSpec("P")
@@ -17,9 +16,11 @@ T = TypeVar("T")
 class SerialEngine(Engine):
     """Runs each call inside `submit`."""
 
-    def __init__(self, workers: int, log: Path) -> None:
+    ends_tasks = False
+
+    def __init__(self, place: Workplace) -> None:
         self.workers = 1
-        capture_task_output(own_log(log))
+        capture_task_output(own_log(place.log))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call `fn` now; the future is done when it is returned."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from hpckit.run.engines import Engine, own_log
+from hpckit.run.engines import Engine, Workplace, own_log
 from hpckit.run.logs import capture_task_output
 
 
 class ThreadsEngine(ThreadPoolExecutor, Engine):
     """A pool of threads."""
 
-    def __init__(self, workers: int, log: Path) -> None:
-        self.workers = workers
-        capture_task_output(own_log(log))
-        super().__init__(max_workers=workers, thread_name_prefix="hpckit")
+    ends_tasks = False
+
+    def __init__(self, place: Workplace) -> None:
+        self.workers = place.workers
+        capture_task_output(own_log(place.log))
+        super().__init__(max_workers=place.workers, thread_name_prefix="hpckit")
 
     def kill(self) -> None:
         """Drop what waits; a thread cannot be ended, its task goes on until the driver exits."""
