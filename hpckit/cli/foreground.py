@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,7 +62,13 @@ def work_new(run: Run, *, engine: str | None, workers: int | None, ranks: int | 
         raise
 
 
-def check_options(kind: str, engine: str | None, workers: int | None, ranks: int | None) -> None:
+def check_options(
+    kind: str,
+    engine: str | None,
+    workers: int | None,
+    ranks: int | None,
+    rules: Mapping[str, Any] | None = None,
+) -> None:
     """Refuse options that a job of this shape, or a launcher's copy of hpckit, cannot honour.
 
     Raises
@@ -73,6 +80,9 @@ def check_options(kind: str, engine: str | None, workers: int | None, ranks: int
     if kind == "spmd" and (engine is not None or workers is not None):
         given = "--engine" if engine is not None else "--workers"
         raise UsageError(f"{given} is for farms: an spmd job takes --ranks N")
+    for name, value in (rules or {}).items():
+        if kind == "spmd" and value is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is for farms: an spmd job has no tasks")
     if kind == "farm" and ranks is not None:
         raise UsageError("--ranks is for spmd jobs: a farm takes --workers N")
     if engine == "serial" and (workers or 1) > 1:

@@ -39,6 +39,18 @@ def site_option(function: F) -> F:
     )
 
 
+def rules_options(function: F) -> F:
+    """Add the fields of `hpckit.spec.rules.TaskRules`, in place of the job's own."""
+    options = [
+        click.option("--task-retries", type=click.IntRange(0), help="Try failed tasks again."),
+        click.option("--task-timeout", help="The longest that a task may take, such as 10m."),
+        click.option("--max-failures", type=click.IntRange(1), help="Stop after so many."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def resource_options(function: F) -> F:
     """Add --walltime and --mem, in place of the job's own."""
     walltime = click.option("--walltime", help="In place of the job's, such as 2h.")

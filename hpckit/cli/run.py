@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from hpckit.cli.foreground import check_options, summarise, work_new
-from hpckit.cli.options import output_option
+from hpckit.cli.options import output_option, rules_options
 from hpckit.run.engines import DEFAULT, ENGINES
 from hpckit.threads import limit_threads
 
@@ -26,6 +26,7 @@ from hpckit.threads import limit_threads
 @click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
+@rules_options
 @output_option
 def command(
     job: str,
@@ -36,6 +37,7 @@ def command(
     tasks: Path | None,
     seed: int | None,
     output: Path | None,
+    **rules: Any,
 ) -> NoReturn:
     """Run a job to its end."""
     # Before the job file brings NumPy in, whose BLAS reads these when it loads.
@@ -47,13 +49,14 @@ def command(
 
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
-    check_options(loaded.job.kind, engine, workers, ranks)
+    check_options(loaded.job.kind, engine, workers, ranks, rules)
     run = create.create(
         loaded,
         sweep,
         root=runs_root(output),
         argv=sys.argv[1:],
         seed=seed,
+        rules=rules,
     )
     final = work_new(run, engine=engine, workers=workers, ranks=ranks)
     sys.exit(summarise(run, final))

@@ -7,12 +7,18 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpckit.cli.foreground import check_options
-from hpckit.cli.options import json_option, output_option, resource_options, site_option
+from hpckit.cli.options import (
+    json_option,
+    output_option,
+    resource_options,
+    rules_options,
+    site_option,
+)
 from hpckit.errors import UsageError
 from hpckit.spec.messages import counted
 from hpckit.threads import limit_threads
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
 @resource_options
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
+@rules_options
 @click.option("--after", metavar="RUN", multiple=True, help="Begin once this run has ended well.")
 @click.option("--hold", is_flag=True, help="Leave it held: `scontrol release` lets it begin.")
 @click.option("--sbatch", metavar="NAME[=VALUE]", multiple=True, help="A further option of sbatch.")
@@ -63,6 +70,7 @@ def command(
     dry_run: bool,
     output: Path | None,
     as_json: bool,
+    **rules: Any,
 ) -> None:
     """Submit a job, print its run's id, and return."""
     limit_threads(1)
@@ -76,7 +84,7 @@ def command(
 
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
-    check_options(loaded.job.kind, None, workers, ranks)
+    check_options(loaded.job.kind, None, workers, ranks, rules)
     if loaded.job.kind == "spmd" and (elements or max_running):
         raise UsageError("--elements and --max-running are for farms: an spmd job is one job")
     if dry_run and as_json:
@@ -95,7 +103,9 @@ def command(
     if dry_run:
         _show(loaded, sweep, where, wish, runs_root(output))
         return
-    run = create.create(loaded, sweep, root=runs_root(output), argv=sys.argv[1:], seed=seed)
+    run = create.create(
+        loaded, sweep, root=runs_root(output), argv=sys.argv[1:], seed=seed, rules=rules
+    )
     tell(submit_new(run, where, wish), as_json=as_json)
 
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from hpckit.errors import HpckitError, LaunchError, StoreError
 from hpckit.processes import was_interrupted
-from hpckit.run.context import Task
-from hpckit.run.logs import begin_task, end_task
-from hpckit.run.tracebacks import own_traceback
+from hpckit.run.calling import Caller, Row, checked, told
+from hpckit.run.context import Current
+from hpckit.run.logs import attend, end_task
+from hpckit.run.timelimit import limited
 from hpckit.run.usage import Used
-from hpckit.spec.command import Command
-from hpckit.spec.job import Job
 from hpckit.spec.load import load_file
-from hpckit.spec.names import FARM_VARIABLES
 from hpckit.spec.sweep import Sweep
 from hpckit.store.block import Block, make_block
-from hpckit.store.columns import storable
 from hpckit.store.rundir import RunDir
+
+FASTEST_WRITE = 1e-6
+"""Seconds that no write to a pipe stays under: a task that took less has written nothing there."""
 
 BATCH_SECONDS = 1.0
 """After which a batch is given back as far as it is, so that its results can be sealed."""
@@ -42,6 +43,7 @@ class FarmSpec:
     assignments: tuple[tuple[str, str], ...]
     has_table: bool
     seed: int
+    task_timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,77 +66,56 @@ class Outcome:
 
 
 class TaskRunner:
-    """Calls a farm's function for given tasks and packs what it returns."""
+    """Works off tasks one after another, and packs what they return."""
 
-    def __init__(self, spec: FarmSpec, job: Job, sweep: Sweep) -> None:
-        self.sweep = sweep
-        self.seed = spec.seed
-        self.names = [param.name for param in job.params]
-        self.function = _function(spec, job)
-        self.takes_context = job.takes_context or isinstance(job.body, Command)
-        self.known_fields: set[str] = set()
+    def __init__(self, caller: Caller, time_limit: float | None) -> None:
+        self.caller = caller
+        self.call = limited(caller.call, time_limit) if time_limit else caller.call
 
     def run(self, indices: Sequence[int], attempt: int) -> Outcome:
         """Work off tasks, in order, for `BATCH_SECONDS`; an exception in one is its result."""
-        columns = self.sweep.columns(indices)
-        points = zip(*(columns[name] for name in self.names), strict=True)
-        results: list[dict[str, Any] | None] = []
-        errors: list[str | None] = []
-        started: list[float] = []
-        seconds: list[float] = []
+        call, row, plain, clock = self.call, self.caller.row, self.caller.plain, time.perf_counter
+        rows, errors, ends = list[Row](), dict[int, str](), list[float]()
         trouble = None
-        clock = time.perf_counter
-        end = clock()
-        epoch, due = time.time() - end, end + BATCH_SECONDS
-        for index, point in zip(indices, points if self.names else _nothing(), strict=False):
-            begin = end
+        now = Current()
+        attend(now)
+        begin = end = clock()
+        epoch, due = time.time() - begin, begin + BATCH_SECONDS
+        for index, point in zip(indices, self.caller.points(indices), strict=True):
+            now.index = index
             try:
-                results.append(self._one(index, dict(zip(self.names, point, strict=True))))
-                errors.append(None)
+                returned = call(index, point)
+                rows.append(returned if type(returned) in plain else row(returned))
             except (StoreError, LaunchError) as raised:
                 trouble = raised
                 break
             except BaseException as raised:
                 if was_interrupted():
                     raise KeyboardInterrupt from None
-                results.append(None)
-                errors.append(_told(raised))
-            end = clock()
-            started.append(epoch + begin)
-            seconds.append(end - begin)
+                errors[len(rows)] = told(raised)
+                rows.append(None)
+            before, end = end, clock()
+            ends.append(end)
+            if now.open_lines or end - before > FASTEST_WRITE:
+                end_task(now)
             if end > due:
                 break
-        if not results:
+        now.index = None
+        end_task(now)
+        if not rows:
             return Outcome(None, trouble)
-        done = indices[: len(results)]
-        block = make_block(done, results, errors, started, seconds, os.getpid(), attempt)
+        done = indices[: len(rows)]
+        moments = np.array([begin, *ends])
+        block = make_block(
+            done,
+            checked(rows, errors),
+            errors,
+            moments[:-1] + epoch,
+            np.diff(moments),
+            os.getpid(),
+            attempt,
+        )
         return Outcome(block, trouble)
-
-    def _one(self, index: int, params: dict[str, Any]) -> dict[str, Any]:
-        begin_task(index)
-        try:
-            if self.takes_context:
-                returned = self.function(Task(index, params, self.seed), **params)
-            else:
-                returned = self.function(**params)
-        finally:
-            end_task()
-        if returned is None:
-            return {}
-        if not isinstance(returned, Mapping):
-            returned = {"result": returned}
-        if not returned.keys() <= self.known_fields:
-            self._check_fields(returned)
-        return {name: storable(name, value) for name, value in returned.items()}
-
-    def _check_fields(self, returned: Mapping[str, Any]) -> None:
-        for name in returned:
-            if not isinstance(name, str) or not name or "/" in name:
-                raise TypeError(f"field {name!r}: a name is a string without a slash")
-            if name in FARM_VARIABLES or name in self.sweep.names:
-                what = "is a parameter" if name in self.sweep.names else "is hpckit's own"
-                raise TypeError(f"field {name!r}: the name {what}: return it under another one")
-        self.known_fields.update(returned)
 
 
 def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Outcome:
@@ -151,26 +132,19 @@ def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Outcome:
 
 @lru_cache(maxsize=4)
 def _runner(spec: FarmSpec) -> TaskRunner:
+    return TaskRunner(make_caller(spec), spec.task_timeout)
+
+
+def make_caller(spec: FarmSpec) -> Caller:
+    """Load the job of a farm.
+
+    Raises
+    ------
+    HpckitError
+        It does not load; a job file may raise anything else.
+    """
     run = RunDir(spec.run)
     job = load_file(spec.run / spec.job_file, spec.source).job
     arguments = [f"{name}={text}" for name, text in spec.assignments]
     table = run.table if spec.has_table else None
-    return TaskRunner(spec, job, Sweep.from_args(job, arguments, table))
-
-
-def _function(spec: FarmSpec, job: Job) -> Callable[..., Any]:
-    if isinstance(job.body, Command):
-        from hpckit.run.command import run_command
-
-        return partial(run_command, job.body, RunDir(spec.run))
-    return job.body
-
-
-def _nothing() -> Any:
-    while True:
-        yield ()
-
-
-def _told(error: BaseException) -> str:
-    """Return the traceback; what hpckit itself raises says it all."""
-    return str(error) if isinstance(error, HpckitError) else own_traceback(error)
+    return Caller(job, Sweep.from_args(job, arguments, table), spec.seed, run)

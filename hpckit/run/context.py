@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
+from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,26 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class _Current(threading.local):
-    """The task that a thread is at, for the lines that it prints."""
+class Current:
+    """The task that a thread or a coroutine is at, for the lines that it prints.
 
-    index: int | None = None
+    Attributes
+    ----------
+    index
+        None between tasks.
+    open_lines
+        By stream, what the task has printed since its last end of line.
+    """
+
+    __slots__ = ("index", "open_lines")
+
+    def __init__(self, index: int | None = None) -> None:
+        self.index = index
+        self.open_lines: dict[Any, str] = {}
 
 
-current = _Current()
+current: ContextVar[Current | None] = ContextVar("current", default=None)
+"""A variable of the context, so that each coroutine on an event loop has its own."""
 
 LARGEST_SEED = 2**31 - 1
 """The largest that programs take which hold it as a signed integer of 32 bits."""

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from hpckit.errors import BusyError, Interrupted
 from hpckit.jobstates import NO_PROGRESS, TIME_IS_UP
 from hpckit.processes import interruptible
+from hpckit.run.agenda import Agenda, Scattered
 from hpckit.run.engines import Workplace, engine_class
 from hpckit.run.farm import FarmDriver
 from hpckit.run.notice import Notice
 from hpckit.run.sealing import Sealer
-from hpckit.run.session import Scattered, farm_spec
+from hpckit.run.session import farm_spec
 from hpckit.run.usage import usage
 from hpckit.store.block import TaskState
 from hpckit.store.collect import collect_array
@@ -128,7 +129,8 @@ class Element:
         return FarmDriver(
             spec=farm_spec(self.run),
             make_engine=lambda: make(place),
-            pending=deque([Scattered(left)]),
+            agenda=Agenda(deque([Scattered(left)])),
+            rules=self.run.manifest.job.rules,
             sealer=Sealer(SegmentWriter(self.run.dir.segments, self.prefix)),
             publisher=Publisher(None, report),
             total=len(left),

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.errors import HpckitError
-from hpckit.run.batch import FarmSpec, Outcome, run_batch
-from hpckit.run.engines import Engine
+from hpckit.run.agenda import Agenda, Batch, Scattered
+from hpckit.run.batch import BATCH_SECONDS, FarmSpec, Outcome, run_batch
+from hpckit.run.engines import Engine, WorkerDied
 from hpckit.run.sealing import SEAL_SECONDS, Sealer
 from hpckit.run.sizing import BatchSizer
 from hpckit.run.usage import Used
+from hpckit.spec.rules import TaskRules
 from hpckit.store.block import Block, TaskState, make_block
 from hpckit.store.progress import Publisher
+from hpckit.units import Memory
 
 REASON_LENGTH = 2000
 """Of a failure's text go into the progress; a traceback's end says most."""
@@ -27,46 +30,23 @@ REASON_LENGTH = 2000
 AHEAD = 2
 """Batches in flight a worker: one that it works on, one that waits for it."""
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Tasks that travel together."""
-
-    indices: Sequence[int]
-    attempt: int = 1
-
-    def again(self) -> list[Batch]:
-        """Return what to try after its worker died: the whole once more, then the halves."""
-        middle = len(self.indices) // 2 if self.is_guilty else 0
-        parts = (self.indices[:middle], self.indices[middle:])
-        return [Batch(part, self.attempt + 1) for part in parts if len(part)]
-
-    @property
-    def plain(self) -> Sequence[int]:
-        """The indices as they travel."""
-        return self.indices if isinstance(self.indices, range) else list(self.indices)
-
-    @property
-    def is_guilty(self) -> bool:
-        """Whether the death of its worker is its own fault: all but first attempts are alone."""
-        return self.attempt > 1
+GRACE_SECONDS = 10.0
+"""What a worker gets beyond the time that its tasks may take, before it counts as lost."""
 
 
 @dataclass
 class FarmDriver:
     """Works off the pending tasks of a farm.
 
-    What a worker gives back of a batch unfinished, because its time was up, is pending again. A
-    batch in flight when a worker died is suspect. Suspects run one at a time, so that a
-    second death names the guilty one; it is halved until a single task is left, and that task
-    alone fails.
+    What a worker gives back of a batch unfinished, because its time was up, is pending again.
+    A batch whose worker died is tried again as a whole, then halved until a single task is
+    left, and that task alone fails. Where the engine cannot tell at which batch its worker
+    died, all those in flight are suspect, and tried one at a time.
 
     Attributes
     ----------
     make_engine
-        Makes a fresh engine, at the start and after a worker's death.
-    pending
-        The indices to do, in lazy sequences: ranges, or arrays.
+        Makes a fresh engine, at the start and after the death of one.
     total, done, failed
         For the progress that is shown.
     tried
@@ -77,22 +57,28 @@ class FarmDriver:
         The end of the first failure's traceback.
     drain_until
         Set once no more is to be begun: when what still runs is given up.
+    gave_up
+        Why it stopped by itself before all was done.
     """
 
     spec: FarmSpec
     make_engine: Callable[[], Engine]
-    pending: deque[Sequence[int]]
+    agenda: Agenda
     sealer: Sealer
     publisher: Publisher
     total: int
+    rules: TaskRules = field(default_factory=TaskRules)
     done: int = 0
     failed: int = 0
     tried: NDArray[np.int32] | None = None
     used: dict[int, Used] = field(default_factory=dict)
     reason: str | None = None
     drain_until: float | None = None
-    suspects: deque[Batch] = field(default_factory=deque)
+    gave_up: str | None = None
+    new_failures: int = 0
     flying: dict[Future[Outcome], Batch] = field(default_factory=dict)
+    overdue: dict[Future[Outcome], float] = field(default_factory=dict)
+    ended: SimpleQueue[Future[Outcome]] = field(default_factory=SimpleQueue)
     trouble: HpckitError | None = None
 
     def run(self) -> None:
@@ -110,8 +96,9 @@ class FarmDriver:
         self.engine = self.make_engine()
         self.sizer = BatchSizer(self.engine.workers)
         try:
-            while (self._submit() or self.flying) and not self._is_late():
+            while self._submit() and not self._is_late():
                 self._collect()
+                self._abandon_overdue()
                 self.sealer.seal_if_due()
                 self.publisher.publish(self.done, self.failed, self.total, self.reason)
             if self.flying:
@@ -135,75 +122,98 @@ class FarmDriver:
         return self.drain_until is not None and time.monotonic() > self.drain_until
 
     def _submit(self) -> bool:
-        """Fill the engine; tell whether anything is in flight."""
+        """Fill the engine; tell whether there is anything to wait for."""
         while (batch := self._next()) is not None:
             try:
                 future = self.engine.submit(run_batch, self.spec, batch.plain, batch.attempt)
             except BrokenExecutor:
                 # Nobody has begun it; what is in flight comes back broken.
-                self.suspects.appendleft(batch)
+                self.agenda.put_back(batch)
                 if self.flying:
                     break
                 self._renew()
                 continue
             self.flying[future] = batch
+            if self.rules.task_timeout:
+                limit = AHEAD * (BATCH_SECONDS + self.rules.task_timeout) + GRACE_SECONDS
+                self.overdue[future] = time.monotonic() + limit
+            future.add_done_callback(self.ended.put)
             if future.done():
                 break
-        return bool(self.flying)
+        return bool(self.flying or (self.agenda.waiting and self.drain_until is None))
 
     def _next(self) -> Batch | None:
         """Return a batch if the engine should have one more."""
-        if self.drain_until is not None:
+        full = len(self.flying) >= AHEAD * self.engine.workers
+        if self.drain_until is not None or full or self._has_one_alone():
             return None
-        if self.suspects:
-            return None if self.flying else self.suspects.popleft()
-        left = sum(map(len, self.pending))
-        if not left or len(self.flying) >= AHEAD * self.engine.workers:
-            return None
-        size = self.sizer.next(left)
-        indices = self.pending.popleft()
-        if size < len(indices):
-            self.pending.appendleft(indices[size:])
-        return Batch(indices[:size])
+        return self.agenda.next(self.sizer, len(self.flying))
+
+    def _has_one_alone(self) -> bool:
+        return len(self.flying) == 1 and next(iter(self.flying.values())).alone
 
     def _collect(self) -> None:
         """Wait for a batch, and take all that have come back."""
-        ready, _ = wait(self.flying, timeout=SEAL_SECONDS, return_when=FIRST_COMPLETED)
-        lost = self._take_results(ready)
-        if lost:
-            # All futures of a broken pool end together, some with a result that came in time.
-            ready, _ = wait(self.flying, timeout=SEAL_SECONDS)
-            lost += self._take_results(ready)
-            self._recover([*lost, *self.flying.values()])
+        due = self.agenda.seconds_to_next()
+        broken = self._take_ended(SEAL_SECONDS if due is None else min(due, SEAL_SECONDS))
+        if broken:
+            # All futures of a broken engine end together, some with a result that came in time.
+            end = time.monotonic() + SEAL_SECONDS
+            while self.flying and (left := end - time.monotonic()) > 0:
+                broken += self._take_ended(left)
+            self._recover([*broken, *self.flying.values()])
 
-    def _take_results(self, futures: Iterable[Future[Outcome]]) -> list[Batch]:
-        """Take what came back, and return the batches whose worker died."""
-        lost = []
-        for future in futures:
-            batch = self.flying.pop(future)
-            try:
-                outcome = future.result()
-            except BrokenExecutor:
-                lost.append(batch)
-            else:
-                self._take_outcome(batch, outcome)
+    def _take_ended(self, seconds: float) -> list[Batch]:
+        """Take what comes back within some seconds; return the batches that the engine lost."""
+        broken = []
+        try:
+            future = self.ended.get(timeout=max(seconds, 0.0))
+            while True:
+                batch = self.flying.pop(future, None)
+                self.overdue.pop(future, None)
+                if batch is not None and not self._take_result(batch, future):
+                    broken.append(batch)
+                future = self.ended.get_nowait()
+        except Empty:
+            pass
         if self.trouble is not None:
             raise self.trouble
-        return lost
+        return broken
+
+    def _take_result(self, batch: Batch, future: Future[Outcome]) -> bool:
+        """Take what came of a batch; tell whether the engine is still good."""
+        try:
+            outcome = future.result()
+        except WorkerDied as death:
+            self._has_died(batch, death.reason, death.peak_bytes, alone=False)
+        except BrokenExecutor:
+            return False
+        else:
+            self._take_outcome(batch, outcome)
+        return True
 
     def _take_outcome(self, batch: Batch, outcome: Outcome) -> None:
         """Take what came of a batch; what was not come to is to be done."""
         self.trouble = self.trouble or outcome.trouble
         self.used[outcome.used.pid] = outcome.used
-        block = outcome.block
-        if block is not None:
-            self._take(block)
-            self.sizer.observe(len(block), float(block.details["duration"].values.sum()))
-        rest = batch.indices[0 if block is None else len(block) :]
-        if rest and batch.is_guilty:
-            self.suspects.appendleft(Batch(rest, batch.attempt))
-        elif rest:
-            self.pending.appendleft(rest)
+        rest = batch.indices
+        if outcome.block is not None:
+            rest = _left(batch.indices, outcome.block.task)
+            self.sizer.observe(
+                len(outcome.block), float(outcome.block.details["duration"].values.sum())
+            )
+            self._take(self._without_retries(batch, outcome.block))
+        if len(rest):
+            self.agenda.put_back(batch.part(rest))
+
+    def _without_retries(self, batch: Batch, block: Block) -> Block:
+        """Return a block without the tasks that are tried again, and put these down for it."""
+        if batch.failures >= self.rules.task_retries:
+            return block
+        failed = block.state == TaskState.FAILED
+        for index in block.task[failed].tolist():
+            self.agenda.retry(index, batch.failures + 1)
+        return block.only(~failed) if failed.any() else block
 
     def _take(self, block: Block) -> None:
         if self.tried is not None:
@@ -213,26 +223,52 @@ class FarmDriver:
             self.reason = next(filter(None, block.details["error"].values))[-REASON_LENGTH:]
         self.done += len(block) - failures
         self.failed += failures
-        self.sealer.add(block)
+        self.new_failures += failures
+        if len(block):
+            self.sealer.add(block)
+        limit = self.rules.max_failures
+        if limit is not None and self.new_failures >= limit and self.gave_up is None:
+            self.gave_up = f"{self.new_failures} tasks have failed, with max_failures = {limit}"
+            self.drain(2 * BATCH_SECONDS)
+
+    def _has_died(self, batch: Batch, reason: str, peak: int | None, *, alone: bool) -> None:
+        """Note that a worker died at a batch; a task that did it often enough has failed."""
+        if len(batch.indices) == 1 and batch.deaths >= max(1, self.rules.task_retries):
+            used = "" if peak is None else f"; it had used {Memory(peak)} at its peak"
+            self._take(_lost(batch, reason + used))
+        else:
+            self.agenda.has_died(batch, alone=alone)
 
     def _recover(self, lost: list[Batch]) -> None:
-        """Find whose fault a worker's death was, with a fresh engine."""
+        """Find whose fault the death of an engine was, with a fresh one."""
         self.flying.clear()
+        self.overdue.clear()
         reason = self._renew()
         for batch in reversed(lost):
-            if batch.is_guilty and len(batch.indices) == 1:
-                self._take(_lost(batch, reason))
-            else:
-                self.suspects.extendleft(reversed(batch.again()))
+            self._has_died(batch, reason, None, alone=True)
 
     def _renew(self) -> str:
-        """Replace an engine whose worker has died; return how it died."""
+        """Replace an engine that has died; return how it died."""
         reason = self.engine.death()
         self.engine = self.make_engine()
         return reason
 
+    def _abandon_overdue(self) -> None:
+        now = time.monotonic()
+        for future, due in list(self.overdue.items()):
+            if now > due:
+                del self.overdue[future]
+                self.engine.abandon(future)
+
+
+def _left(indices: Any, done: NDArray[np.int64]) -> Any:
+    """Return the indices without those that are done, mostly the first ones."""
+    if indices[len(done) - 1] == done[-1]:
+        return indices[len(done) :]
+    return Scattered(np.setdiff1d(np.array(indices, np.int64), done))
+
 
 def _lost(batch: Batch, reason: str) -> Block:
     """Return the result of a task that takes its worker down."""
-    nothing: list[dict[str, Any] | None] = [None]
-    return make_block(batch.indices, nothing, [reason], [np.nan], [np.nan], 0, batch.attempt)
+    unknown = np.full(1, np.nan)
+    return make_block(batch.indices, [None], {0: reason}, unknown, unknown, 0, batch.attempt)

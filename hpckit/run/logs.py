@@ -10,7 +10,7 @@ import threading
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
 
-from hpckit.run.context import current
+from hpckit.run.context import Current, current
 from hpckit.store.logs import BoundedLog
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ class TaskStream(io.TextIOBase):
         self.buffer = _Bytes(self)
         self._log = log
         self._fallback = fallback
-        self._partial = threading.local()
 
     def fileno(self) -> int:
         """Return the descriptor of the stream that was there before, for subprocesses."""
@@ -50,27 +49,25 @@ class TaskStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Pass on whole lines; keep the rest until its end comes."""
-        index = current.index
-        if index is None:
+        now = current.get()
+        if now is None or now.index is None:
             return self._fallback.write(text)
-        held = getattr(self._partial, "text", "") + text
+        held = now.open_lines.pop(self, "") + text
         if len(held) > LONGEST_LINE and not held.endswith("\n"):
             held += "\n"
-        whole, newline, self._partial.text = held.rpartition("\n")
+        whole, newline, rest = held.rpartition("\n")
+        if rest:
+            now.open_lines[self] = rest
         if newline:
-            lines = "".join(f"[{index}] {line}\n" for line in whole.split("\n"))
+            lines = "".join(f"[{now.index}] {line}\n" for line in whole.split("\n"))
             self._log.write(lines.encode(errors="replace"))
         return len(text)
 
     def flush(self) -> None:
         """Flush the stream that was there before; a task's open line waits for its end."""
-        if current.index is None:
+        now = current.get()
+        if now is None or now.index is None:
             self._fallback.flush()
-
-    def end_line(self) -> None:
-        """End a line that stands open, so that the next task begins its own."""
-        if getattr(self._partial, "text", ""):
-            self.write("\n")
 
 
 class _Bytes(io.BufferedIOBase):
@@ -104,12 +101,12 @@ class Descriptors:
 
     Attributes
     ----------
-    index
-        The task that this process is at: its lines bear it.
+    current
+        What this process is at: its lines bear the index of the task.
     """
 
     def __init__(self, log: BoundedLog, forward: int | None = None) -> None:
-        self.index: int | None = None
+        self.current = Current()
         self._log = log
         self._forward = forward
         self._partial = b""
@@ -132,7 +129,6 @@ class Descriptors:
         with self._lock:
             if self._partial:
                 self._write(b"\n")
-            self.index = None
 
     def _run(self) -> None:
         while select.select([self._reading], [], []) and self._take():
@@ -152,7 +148,8 @@ class Descriptors:
     def _write(self, data: bytes) -> None:
         if self._forward is not None:
             _write_all(self._forward, data)
-        if self.index is None:
+        index = self.current.index
+        if index is None:
             self._log.write(data)
             return
         held = self._partial + data
@@ -160,7 +157,7 @@ class Descriptors:
             held += b"\n"
         whole, newline, self._partial = held.rpartition(b"\n")
         if newline:
-            tag = f"[{self.index}] ".encode()
+            tag = f"[{index}] ".encode()
             self._log.write(b"".join(tag + line + b"\n" for line in whole.split(b"\n")))
 
     def _end(self) -> None:
@@ -190,21 +187,19 @@ def capture_descriptors(log: BoundedLog, forward: int | None = None) -> None:
     _descriptors = Descriptors(log, forward)
 
 
-def begin_task(index: int) -> None:
-    """Let what this thread prints bear a task's index."""
-    current.index = index
+def attend(now: Current) -> None:
+    """Let what this thread prints from now on, and C code in this process, bear `now.index`."""
+    current.set(now)
     if _descriptors is not None:
-        _descriptors.index = index
+        _descriptors.current = now
 
 
-def end_task() -> None:
-    """End the lines that the task left open."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TaskStream):
-            stream.end_line()
+def end_task(now: Current) -> None:
+    """Take all that a task has printed, and end the lines that it left open."""
+    for stream in list(now.open_lines):
+        stream.write("\n")
     if _descriptors is not None:
         _descriptors.end_task()
-    current.index = None
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

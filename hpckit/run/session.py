@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.errors import HpckitError, Interrupted
 from hpckit.processes import interruptible
+from hpckit.run.agenda import Agenda, Scattered
 from hpckit.run.batch import FarmSpec
 from hpckit.run.engines import Engine, Workplace, engine_class
 from hpckit.run.farm import FarmDriver
@@ -59,10 +59,11 @@ def work_farm(
             place = Workplace(workers, run.dir.log("worker-{pid}"))
             driver = _driver(run, lambda: make(place), report, again)
             used = driver.used
-            if driver.pending[0]:
+            if driver.done + driver.failed < driver.total:
                 driver.run()
             seconds = time.monotonic() - begun
-            return collect(run, manifest, seconds, usage=usage(used))
+            short = None if driver.gave_up is None else (State.FAILED, driver.gave_up)
+            return collect(run, manifest, seconds, if_missing=short, usage=usage(used))
         except KeyboardInterrupt:
             _end(run, manifest, begun, used, State.INTERRUPTED, "interrupted")
             raise Interrupted(_hint(run, again)) from None
@@ -70,23 +71,6 @@ def work_farm(
             with suppress(HpckitError):
                 _end(run, manifest, begun, used, State.FAILED, str(error))
             raise
-
-
-class Scattered(Sequence[int]):
-    """Indices with gaps, 8 bytes each; a slice is a view."""
-
-    def __init__(self, indices: NDArray[np.int64]) -> None:
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices.tolist())
-
-    def __getitem__(self, key: Any) -> Any:
-        found = self.indices[key]
-        return Scattered(found) if isinstance(key, slice) else int(found)
 
 
 def _driver(
@@ -100,7 +84,8 @@ def _driver(
     return FarmDriver(
         spec=farm_spec(run),
         make_engine=make_engine,
-        pending=deque([pending]),
+        agenda=Agenda(deque([pending])),
+        rules=run.manifest.job.rules,
         sealer=Sealer(SegmentWriter(run.dir.segments)),
         publisher=Publisher(run.dir.progress, report, before),
         total=len(states),
@@ -120,6 +105,7 @@ def farm_spec(run: Run) -> FarmSpec:
         assignments=tuple(run.manifest.job.assignments.items()),
         has_table=run.manifest.job.table is not None,
         seed=run.manifest.job.seed,
+        task_timeout=run.manifest.job.rules.task_timeout,
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints, overload
+from typing import Annotated, Any, Literal, TypeAlias, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,12 +18,14 @@ from hpckit.spec.messages import listed, shown, unknown
 from hpckit.spec.params import Param, beside
 from hpckit.spec.policy import Policy
 from hpckit.spec.resources import Resources
+from hpckit.spec.rules import TaskRules
 
 Body: TypeAlias = Callable[..., Any]
 Kind: TypeAlias = Literal["farm", "spmd"]
 
 CONTEXT: dict[str, str] = {"farm": "task", "spmd": "run"}
-OPTIONS = ("name", "seed", "attrs", *Resources.model_fields, *Policy.model_fields)
+OPTIONS = ("name", "seed", *Resources.model_fields, *Policy.model_fields)
+FARM_OPTIONS = ("attrs", "reduce", *TaskRules.model_fields)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
@@ -49,6 +51,10 @@ class Job(BaseModel):
         The function, or the command.
     takes_context
         Whether the function's first parameter is ``task`` or ``run``.
+    rules
+        What is to happen when single tasks fail.
+    reduce
+        Merges what two tasks returned into one of the same kind; None keeps each result.
     seed
         Entropy of the ``SeedSequence`` whose children are the streams of tasks and ranks.
     attrs
@@ -66,6 +72,8 @@ class Job(BaseModel):
     body: Body | Command
     takes_context: bool
     policy: Policy = Policy()
+    rules: TaskRules = TaskRules()
+    reduce: Body | None = None
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     attrs: Attrs = {}
     doc: str = ""
@@ -81,6 +89,11 @@ class Job(BaseModel):
         if isinstance(self.body, Command):
             raise UsageError(f"{self.name} is a command; run it by 'hpckit run {self.name}'")
         return self.body(*args, **kwargs)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is an ``async def``."""
+        return inspect.iscoroutinefunction(self.body)
 
     def param(self, name: str) -> Param:
         """Return the parameter of that name.
@@ -108,9 +121,9 @@ def farm(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
     function
         Takes annotated parameters, and before them ``task`` if it wants the context.
     **options
-        Fields of `Resources`, with one task at most, and of `Policy`; ``seed``, an integer;
-        ``attrs``, attributes by the name of a parameter or a result; ``name``, where it is not to
-        be the function's.
+        Fields of `Resources`, with one task at most, of `Policy` and of `TaskRules`; ``seed``, an
+        integer; ``attrs``, attributes by the name of a parameter or a result; ``reduce``, a
+        function that merges two results; ``name``, where it is not to be the function's.
 
     Raises
     ------
@@ -132,8 +145,8 @@ def spmd(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
     function
         Takes ``run``, the context, and annotated parameters after it.
     **options
-        As for `farm`, of any number of tasks, and without ``attrs``: the units of a field are
-        given where it is saved.
+        As for `farm`, of any number of tasks, and without ``attrs``, as the units of a field are
+        given where it is saved, without ``reduce`` and without `TaskRules`.
 
     Raises
     ------
@@ -143,10 +156,8 @@ def spmd(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
     return _decorate("spmd", function, options)
 
 
-def checked_options(
-    options: Mapping[str, Any], kind: Kind
-) -> tuple[Resources, Policy, int, Attrs, str | None]:
-    """Validate a decorator's options: the resources, the policy, the seed, the attrs, the name.
+def checked_options(options: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """Validate a decorator's options; return fields of `Job`.
 
     Raises
     ------
@@ -155,22 +166,62 @@ def checked_options(
         cannot honour.
     """
     for option in options:
-        if option not in OPTIONS:
-            raise unknown("option", option, OPTIONS, owner=f"@{kind}")
-    chosen = {k: v for k, v in options.items() if k in Resources.model_fields}
-    resources = Resources.from_options(chosen, owner=f"@{kind}")
+        _check_option(option, kind)
+
+    def chosen(model: type[BaseModel]) -> dict[str, Any]:
+        return {k: v for k, v in options.items() if k in model.model_fields}
+
+    owner = f"@{kind}"
+    resources = Resources.from_options(chosen(Resources), owner=owner)
     if kind == "farm":
         resources.require_one_task()
-    elif "attrs" in options:
+    policy = Policy.from_options(chosen(Policy), owner=owner)
+    policy.require_fitting(resources)
+    return {
+        "resources": resources,
+        "policy": policy,
+        "rules": TaskRules.from_options(chosen(TaskRules), owner=owner),
+        "reduce": checked_reduce(options.get("reduce")),
+        "seed": checked_seed(options.get("seed", 0)),
+        "attrs": checked_attrs(options.get("attrs", {})),
+    }
+
+
+def _check_option(option: str, kind: Kind) -> None:
+    if kind == "farm" or option not in FARM_OPTIONS:
+        known = (*OPTIONS, *FARM_OPTIONS) if kind == "farm" else OPTIONS
+        if option not in known:
+            raise unknown("option", option, known, owner=f"@{kind}")
+    elif option == "attrs":
         raise SpecError(
             "is for farms; an spmd job says it where it saves: run.save(..., units=, long_name=)",
-            key="attrs",
+            key=option,
         )
-    rules = {k: v for k, v in options.items() if k in Policy.model_fields}
-    policy = Policy.from_options(rules, owner=f"@{kind}")
-    policy.require_fitting(resources)
-    seed, attrs = checked_seed(options.get("seed", 0)), checked_attrs(options.get("attrs", {}))
-    return resources, policy, seed, attrs, options.get("name")
+    else:
+        raise SpecError(
+            "is for farms; an spmd job has no tasks that fail by themselves", key=option
+        )
+
+
+def checked_reduce(function: Any) -> Body | None:
+    """Accept a function of two results, or None.
+
+    Raises
+    ------
+    SpecError
+        For anything else.
+    """
+    if function is None:
+        return None
+    try:
+        inspect.signature(function).bind(None, None)
+    except (TypeError, ValueError):
+        raise SpecError(
+            f"{shown(function)} is not allowed; a function of two results that returns one like "
+            "them, such as def merge(a, b)",
+            key="reduce",
+        ) from None
+    return cast(Body, function)
 
 
 def checked_seed(seed: Any) -> int:
@@ -206,7 +257,7 @@ def checked_name(name: Any) -> str:
 def _decorate(
     kind: Kind, function: Body | None, options: Mapping[str, Any]
 ) -> Job | Callable[[Body], Job]:
-    resources, policy, seed, attrs, name = checked_options(options, kind)
+    checked, name = checked_options(options, kind), options.get("name")
 
     def decorate(function: Body) -> Job:
         _check_function(kind, function)
@@ -215,12 +266,9 @@ def _decorate(
             name=checked_name(function.__name__ if name is None else name),
             kind=kind,
             params=params,
-            resources=resources,
             body=function,
             takes_context=takes_context,
-            policy=policy,
-            seed=seed,
-            attrs=attrs,
+            **checked,
             doc=next(iter((function.__doc__ or "").strip().splitlines()), ""),
         )
 
@@ -232,9 +280,13 @@ def _check_function(kind: Kind, function: Any) -> None:
         raise SpecError(f"{function.name} is a job already; one decorator is enough")
     if not inspect.isfunction(function):
         raise SpecError(f"@{kind} stands before a function; {shown(function)} is none")
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise SpecError(
-            "the function must return its result; neither 'async def' nor 'yield' is allowed",
+            "the function must return its result; 'yield' is not allowed", key=function.__name__
+        )
+    if kind == "spmd" and inspect.iscoroutinefunction(function):
+        raise SpecError(
+            "'async def' is for farms, whose tasks wait together; the ranks of an spmd job do not",
             key=function.__name__,
         )
 

@@ -29,6 +29,7 @@ from hpckit.spec.names import PARAMETERS
 from hpckit.spec.params import TYPES, Param, beside
 from hpckit.spec.policy import Policy
 from hpckit.spec.resources import Resources
+from hpckit.spec.rules import TaskRules
 from hpckit.spec.tomltext import parse_toml
 
 KEYS = (
@@ -39,6 +40,7 @@ KEYS = (
     "keep",
     "resources",
     "policy",
+    "rules",
     "params",
     "results",
     "attrs",
@@ -95,6 +97,7 @@ def _job(table: dict[str, Any], source: Path) -> Job:
         body=command,
         takes_context=False,
         policy=_policy(_table(table, "policy"), resources),
+        rules=_rules(_table(table, "rules")),
         seed=checked_seed(table.get("seed", 0)),
         attrs=_attrs(_table(table, "attrs"), [*command.results, *known]),
         doc=_text(table.get("doc", ""), "doc").partition("\n")[0],
@@ -112,6 +115,10 @@ def _policy(options: Mapping[str, Any], resources: Resources) -> Policy:
         return policy
 
     return _under("policy", make)
+
+
+def _rules(options: Mapping[str, Any]) -> TaskRules:
+    return _under("rules", lambda: TaskRules.from_options(options, owner="[rules]"))
 
 
 def _attrs(table: Mapping[str, Any], names: Sequence[str]) -> Attrs:

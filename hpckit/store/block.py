@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -52,43 +52,61 @@ class Block:
         columns = (*self.details.values(), *self.fields.values())
         return sum(c.values.nbytes * (8 if c.values.dtype == object else 1) for c in columns)
 
+    def only(self, kept: NDArray[np.bool_]) -> Block:
+        """Return the block of some tasks; `kept` has shape (n,)."""
+        return Block(
+            self.task[kept],
+            self.state[kept],
+            {name: column.only(kept) for name, column in self.details.items()},
+            {name: column.only(kept) for name, column in self.fields.items()},
+        )
+
 
 def make_block(
     indices: Sequence[int],
-    results: Sequence[dict[str, Any] | None],
-    errors: Sequence[str | None],
-    started: Sequence[float],
-    seconds: Sequence[float],
+    rows: Sequence[Any],
+    errors: Mapping[int, str],
+    started: NDArray[np.float64],
+    seconds: NDArray[np.float64],
     worker: int,
     attempts: int = 1,
 ) -> Block:
-    """Build a block from what each task gave, one entry a task in every list.
+    """Build a block from what each task gave.
 
     Parameters
     ----------
-    results
-        The returned fields, their values as `storable` gives them; None where the task failed.
+    rows
+        One a task: the returned fields, their values as `storable` gives them; None where it
+        failed. Or, of all tasks, a number of the same type, which is the field ``result``.
     errors
-        The traceback of a failed task, else None.
+        The traceback of each failed task, by its position.
     started, seconds
-        Seconds since the epoch, and the task's duration.
+        Shape (tasks,): seconds since the epoch, and the task's duration.
     worker
         The process id of the worker.
     """
     count = len(indices)
-    state = np.array(
-        [TaskState.DONE if error is None else TaskState.FAILED for error in errors], np.int8
-    )
+    state = np.full(count, TaskState.DONE, np.int8)
+    state[list(errors)] = TaskState.FAILED
     everyone = np.ones(count, bool)
     details = {
-        "start": Column(np.array(started, float), everyone),
-        "duration": Column(np.array(seconds, float), everyone),
+        "start": Column(started, everyone),
+        "duration": Column(seconds, everyone),
         "attempts": Column(np.full(count, attempts, np.int32), everyone),
         "worker": Column(np.full(count, worker, np.int32), everyone),
     }
-    if (texts := from_values([_holdable(error) for error in errors])) is not None:
+    if errors:
+        texts = from_values([_holdable(errors.get(position)) for position in range(count)])
+        assert texts is not None
         details["error"] = texts
-    return Block(np.array(indices, np.int64), state, details, _field_columns(results))
+    return Block(as_indices(indices), state, details, _field_columns(rows))
+
+
+def as_indices(indices: Sequence[int]) -> NDArray[np.int64]:
+    """Return tasks as an array."""
+    if isinstance(indices, range):
+        return np.arange(indices.start, indices.stop, indices.step)
+    return np.array(indices, np.int64)
 
 
 def merged(blocks: Sequence[Block]) -> Block:
@@ -132,7 +150,9 @@ def _merged_columns(
     return merged_columns
 
 
-def _field_columns(results: Sequence[dict[str, Any] | None]) -> dict[str, Column]:
+def _field_columns(results: Sequence[Any]) -> dict[str, Column]:
+    if results and type(results[0]) in (int, float, bool, complex):
+        return {"result": Column(np.array(results), np.ones(len(results), bool))}
     # Most farms return the same fields from each task: then no name is looked up twice.
     first = next((result for result in results if result is not None), None)
     if first is None:

@@ -100,6 +100,13 @@ class Column:
             return Field(self.values.dtype, shape, len(shape), large)
         return Field(self.values.dtype, None, self.shapes.shape[1], _is_large(self.values))
 
+    def only(self, kept: NDArray[np.bool_]) -> Column:
+        """Return the column of some rows; `kept` has shape (rows,)."""
+        if self.shapes is None:
+            return Column(self.values[kept], self.present[kept])
+        values = self.values[np.repeat(kept, row_sizes(self.shapes))]
+        return Column(values, self.present[kept], self.shapes[kept])
+
     def rows(self) -> list[NDArray[Any] | None]:
         """Return each row as an array of its own shape, None where it is absent."""
         if self.shapes is None:

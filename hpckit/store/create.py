@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hpckit.errors import UsageError
 from hpckit.spec.job import Job
 from hpckit.spec.load import LoadedJob, load_file
 from hpckit.spec.params import beside
+from hpckit.spec.rules import TaskRules
 from hpckit.spec.sweep import Sweep
 from hpckit.store import manifest as manifests
 from hpckit.store import provenance, rundir
@@ -39,6 +41,7 @@ def create(
     root: Path,
     argv: list[str],
     seed: int | None = None,
+    rules: Mapping[str, Any] | None = None,
 ) -> Run:
     """Make the run directory of a job and write its manifest.
 
@@ -50,15 +53,20 @@ def create(
         The command line, for the manifest.
     seed
         In place of the job's own.
+    rules
+        Fields of `TaskRules`, in place of the job's own where they are not None.
 
     Raises
     ------
+    SpecError
+        A rule is not allowed.
     UsageError
         No directory can be made there.
     StoreError
         It cannot be written to.
     """
-    return _made(root, loaded, sweep, _record(loaded, sweep, seed), argv, None)
+    record = _record(loaded, sweep, seed, loaded.job.rules.updated(rules or {}))
+    return _made(root, loaded, sweep, record, argv, None)
 
 
 def repeat(first: Run, *, root: Path, argv: list[str]) -> Run:
@@ -71,7 +79,7 @@ def repeat(first: Run, *, root: Path, argv: list[str]) -> Run:
     """
     loaded = _loaded(first.dir, first.manifest)
     before = first.manifest.job
-    record = _record(loaded, first.sweep, before.seed)
+    record = _record(loaded, first.sweep, before.seed, before.rules)
     record = record.model_copy(update={"table": before.table})
     return _made(root, loaded, first.sweep, record, argv, first.manifest.id)
 
@@ -185,7 +193,7 @@ def stored_sweep(job: Job, directory: RunDir, manifest: Manifest) -> Sweep:
     return Sweep.from_args(job, arguments, table)
 
 
-def _record(loaded: LoadedJob, sweep: Sweep, seed: int | None) -> JobRecord:
+def _record(loaded: LoadedJob, sweep: Sweep, seed: int | None, rules: TaskRules) -> JobRecord:
     job = loaded.job
     return JobRecord(
         name=job.name,
@@ -194,6 +202,7 @@ def _record(loaded: LoadedJob, sweep: Sweep, seed: int | None) -> JobRecord:
         sha256=loaded.sha256,
         modules=provenance.sibling_modules(loaded.source),
         seed=job.seed if seed is None else seed,
+        rules=rules,
         resources=job.resources,
         assignments=dict(sweep.assignments),
         defaults={name: str(value) for name, value in sweep.constants.items()},

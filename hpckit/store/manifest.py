@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpckit.errors import StoreError, UsageError
 from hpckit.spec.resources import Resources
+from hpckit.spec.rules import TaskRules
 from hpckit.store.atomic import write_bytes
 from hpckit.store.submission import Submission
 
@@ -87,6 +88,7 @@ class JobRecord(BaseModel):
     modules: dict[str, str] = Field(default_factory=dict)
     """Modules that it imports from its own folder: path within it to sha256."""
     seed: int
+    rules: TaskRules = TaskRules()
     resources: Resources
     assignments: dict[str, str]
     """Parameters as given on the command line."""

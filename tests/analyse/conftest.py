@@ -73,16 +73,17 @@ def make_farm(new_run):
         run = new_run(text, list(arguments), seed)
         assert len(run.sweep) == len(outcomes)
         known = [index for index, outcome in enumerate(outcomes) if outcome is not None]
-        results, errors = [], []
-        for index in known:
+        results, errors = [], {}
+        for position, index in enumerate(known):
             failed = isinstance(outcomes[index], str)
-            errors.append(outcomes[index] if failed else None)
+            if failed:
+                errors[position] = outcomes[index]
             results.append(
                 None if failed else {k: storable(k, v) for k, v in outcomes[index].items()}
             )
-        times = [0.5] * len(known)
+        times = np.full(len(known), 0.5)
         SegmentWriter(run.dir.segments).seal([make_block(known, results, errors, times, times, 7)])
-        return _ended(run, errors, len(known) < len(outcomes))
+        return _ended(run, len(known), len(errors), len(known) < len(outcomes))
 
     return make
 
@@ -108,14 +109,13 @@ def make_fields(new_run):
     return make
 
 
-def _ended(run, errors, missing):
+def _ended(run, known, failed, missing):
     if missing:
         final = _final(run.manifest, State.INTERRUPTED, reason="interrupted")
     else:
-        failed = sum(error is not None for error in errors)
         state = State.FAILED if failed else State.COMPLETED
-        reason = f"{failed} of {len(errors)} tasks failed" if failed else None
-        counts = {"done": len(errors) - failed, "failed": failed, "missing": 0}
+        reason = f"{failed} of {known} tasks failed" if failed else None
+        counts = {"done": known - failed, "failed": failed, "missing": 0}
         final = _final(run.manifest, state, reason=reason, counts=counts)
         assemble(run.dir, run.sweep, final.to_json(), run.job.attrs)
     final.write(run.dir.manifest)

@@ -67,7 +67,7 @@ def test_a_job_is_frozen_and_can_be_renamed() -> None:
     [
         (
             {"memory": "4G"},
-            r"^memory: unknown option; @farm has name, seed, attrs, nodes, .*'mem.*'\?$",
+            r"^memory: unknown option; @farm has name, seed, nodes, .*'mem.*'\?$",
         ),
         ({"mem": "4 potatoes"}, r"^mem: '4 potatoes' is not an amount of memory"),
         ({"seed": -1}, r"^seed: -1 is not allowed; a whole number of at least 0$"),
@@ -84,6 +84,28 @@ def test_a_job_is_frozen_and_can_be_renamed() -> None:
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         farm(**options)(plain)
+
+
+def test_farms_may_be_asynchronous_and_spmd_jobs_not() -> None:
+    assert farm(asynchronous).is_async
+    assert not farm(plain).is_async
+    with pytest.raises(SpecError, match=r"^asynchronous: 'async def' is for farms"):
+        spmd(asynchronous)
+
+
+@pytest.mark.parametrize("option", ["reduce", "task_retries", "task_timeout", "max_failures"])
+def test_rules_for_tasks_are_for_farms(option: str) -> None:
+    with pytest.raises(SpecError, match=f"^{option}: is for farms"):
+        spmd(**{option: None})
+
+
+def test_rules_for_tasks() -> None:
+    job = farm(task_retries=2, task_timeout="10m", max_failures=5)(plain)
+    assert job.rules == TaskRules(task_retries=2, task_timeout=Walltime(600), max_failures=5)
+    changed = job.rules.updated({"task_retries": 0, "task_timeout": "30s", "max_failures": None})
+    assert changed == TaskRules(task_retries=0, task_timeout=Walltime(30), max_failures=5)
+    with pytest.raises(SpecError, match=r"^--task-timeout: .*'soon'"):
+        job.rules.updated({"task_timeout": "soon"})
 
 
 def test_units_of_an_spmd_job_stand_where_it_saves() -> None:
@@ -147,7 +169,6 @@ def generator(x: int = 1):  # type: ignore[no-untyped-def]
         (reserved, r"^repeat: the name is reserved"),
         (late_task, r"^task: the name is reserved"),
         (wrong_context, r"^run: the context of a farm is called 'task'"),
-        (asynchronous, r"^asynchronous: the function must return its result"),
         (generator, r"^generator: the function must return its result"),
         (int, r"^@farm stands before a function; <class 'int'> is none$"),
         ("4G", r"^@farm stands before a function; '4G' is none$"),

@@ -50,7 +50,7 @@ def block() -> MakeBlock:
             None if isinstance(r, str) else {n: storable(n, v) for n, v in r.items()}
             for r in results.values()
         ]
-        errors = [r if isinstance(r, str) else None for r in results.values()]
+        errors = {p: r for p, r in enumerate(results.values()) if isinstance(r, str)}
         times = np.array(indices, float)
         return make_block(indices, rows, errors, times, times, worker=1)
 

@@ -58,7 +58,7 @@ def block_of(values, start=0):
     rows = [{} if value is None else {"v": storable("v", value)} for value in values]
     count = len(values)
     indices = range(start, start + count)
-    return make_block(indices, rows, [None] * count, [0.0] * count, [0.0] * count, worker=7)
+    return make_block(indices, rows, {}, np.zeros(count), np.zeros(count), worker=7)
 
 
 def through_a_file(block):
@@ -284,7 +284,7 @@ def test_a_name_that_no_variable_can_have_is_refused(name):
 
 
 def test_any_traceback_can_be_kept():
-    block = make_block([0], [None], ["zero \0 and \udc80"], [0.0], [0.0], worker=1)
+    block = make_block([0], [None], {0: "zero \0 and \udc80"}, np.zeros(1), np.zeros(1), worker=1)
     assert through_a_file(block).details["error"].values.tolist() == ["zero \\0 and \\udc80"]
 
 
