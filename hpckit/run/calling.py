@@ -74,7 +74,10 @@ class Caller:
         if not returned.keys() <= self._known:
             self._check_names(returned)
         return {
-            name: value if type(value) in _AS_THEY_ARE else storable(name, value)
+            name: value
+            if (kind := type(value)) in _AS_THEY_ARE
+            or (kind is int and _INT64[0] <= value <= _INT64[1])
+            else storable(name, value)
             for name, value in returned.items()
         }
 

@@ -215,7 +215,10 @@ def checked_reduce(function: Any) -> Body | None:
         return None
     try:
         inspect.signature(function).bind(None, None)
-    except (TypeError, ValueError):
+    except ValueError:
+        # Some built-in functions, such as max, have no signature that could be read.
+        return cast(Body, function)
+    except TypeError:
         raise SpecError(
             f"{shown(function)} is not allowed; a function of two results that returns one like "
             "them, such as def merge(a, b)",

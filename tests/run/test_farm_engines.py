@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from concurrent.futures.process import BrokenProcessPool
 
 import h5py
 import numpy as np
 import pytest
 
 from hpckit.run.batch import FarmSpec, run_batch
-from hpckit.run.engines import Workplace, engine_class
+from hpckit.run.engines import WorkerDied, Workplace, engine_class
 
 VALUES = """
     import os
@@ -320,7 +319,7 @@ def test_the_death_of_a_worker_is_seen_while_another_is_long_at_work(tmp_path):
     try:
         engine.submit(time.sleep, 3600)
         doomed = engine.submit(signal.raise_signal, signal.SIGKILL)
-        with pytest.raises(BrokenProcessPool):
+        with pytest.raises(WorkerDied):
             doomed.result(timeout=60)
     finally:
         engine.kill()

@@ -14,6 +14,8 @@ from hpckit.errors import SpecError, UsageError
 from hpckit.spec.command import Command
 from hpckit.spec.job import Job, farm, spmd
 from hpckit.spec.resources import Resources
+from hpckit.spec.rules import TaskRules
+from hpckit.units import Walltime
 
 
 def test_a_farm_of_a_function() -> None:
@@ -77,6 +79,11 @@ def test_a_job_is_frozen_and_can_be_renamed() -> None:
         ({"attrs": {"m": {"units": None}}}, r"^attrs\.m\.units: None is not allowed"),
         ({"attrs": {"task_state": {}}}, r"^attrs: 'task_state' is no name of a parameter or a"),
         ({"attrs": {"": {}}}, r"^attrs: '' is no name of a parameter or a result$"),
+        ({"task_retries": -1}, r"^task_retries: -1 is not allowed"),
+        ({"task_timeout": "soon"}, r"^task_timeout: 'soon' is not a walltime"),
+        ({"max_failures": 0}, r"^max_failures: 0 is not allowed"),
+        ({"reduce": 3}, r"^reduce: 3 is not allowed; a function of two results"),
+        ({"reduce": lambda a: a}, r"^reduce: .* is not allowed; a function of two results"),
         ({"ntasks": 8}, r"^ntasks: 8 is not allowed; a task of a farm is one process, so leave"),
         ({"nodes": 4, "gpus_per_task": 3}, r"^ntasks: 4 is not allowed; a task of a farm is one"),
     ],
@@ -100,6 +107,7 @@ def test_rules_for_tasks_are_for_farms(option: str) -> None:
 
 
 def test_rules_for_tasks() -> None:
+    assert farm(reduce=max)(plain).reduce is max
     job = farm(task_retries=2, task_timeout="10m", max_failures=5)(plain)
     assert job.rules == TaskRules(task_retries=2, task_timeout=Walltime(600), max_failures=5)
     changed = job.rules.updated({"task_retries": 0, "task_timeout": "30s", "max_failures": None})

@@ -1,132 +1,286 @@
-"""Processes on this machine, one task at a time in each."""
+"""Processes on this machine, one task at a time in each.
+
+The standard library's pool breaks as a whole when a worker dies, with the hours of all others.
+Here each worker has a socket of its own, so that its death is that of its calls alone.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
+import asyncio
 import os
+import pickle
 import signal
+import socket
 import tempfile
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from hpckit.processes import die_with_pipe, ending
-from hpckit.run.engines import Engine, Workplace, own_log
-from hpckit.run.logs import capture_descriptors, capture_task_output
+from hpckit.errors import LaunchError
+from hpckit.processes import ending
+from hpckit.run.engines import Engine, WorkerDied, Workplace
+from hpckit.run.engines.frames import CALL, RECALL, RESULT, Message, receive_async
+from hpckit.run.engines.worker import serve
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 GRACE_SECONDS = 2.0
 """What workers get to end by themselves before they are killed."""
+
+DEATHS_AT_START = 5
+"""Workers in a row that end before their first call: then none can be had."""
+
+MEMORY_SECONDS = 0.5
+"""Between two looks at the peak memory of the workers."""
+
+AT_HAND = 2
+"""Calls at a worker: one that it works on, one that it begins at once after that."""
 
 SOCKET_FOLDER = "/tmp"
 LONGEST_FOLDER = 75
 """Bytes: a socket's path has 107 at most (unix(7)), and multiprocessing appends 32."""
 
 
-class _Workers(ForkServerContext):
-    """Starts processes from a fork server, and remembers them.
-
-    The fork server is a clean process: forking the driver would copy the locks of threads that
-    numerical libraries have started in it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[ForkServerProcess] = []
-
-    def Process(self, *args: Any, **options: Any) -> ForkServerProcess:  # type: ignore[override]
-        """Make a process, as multiprocessing's contexts do."""
-        process = ForkServerProcess(*args, **options)
-        self.made.append(process)
-        return process
+@dataclass(eq=False)
+class _Call:
+    number: int
+    payload: bytes
+    future: Future[Any] = field(default_factory=Future)
 
 
-class ProcessesEngine(ProcessPoolExecutor, Engine):
-    """A pool of worker processes."""
+@dataclass(eq=False)
+class _Worker:
+    """A process, and the calls that it has."""
+
+    process: ForkServerProcess
+    channel: socket.socket
+    calls: dict[int, _Call] = field(default_factory=dict)
+    writer: asyncio.StreamWriter | None = None
+    peak_bytes: int | None = None
+    answers: int = 0
+    reason: str | None = None
+    recalled: int | None = None
+
+    def look_at_memory(self) -> None:
+        with suppress(OSError):
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            _, found, rest = status.partition("VmHWM:")
+            if found:
+                self.peak_bytes = int(rest.split()[0]) << 10
+
+    def send(self, message: Message) -> None:
+        if self.writer is not None:
+            self.writer.writelines(message.pieces())
+
+    def kill(self) -> None:
+        """Kill it, and what its tasks have started."""
+        pid = self.process.pid
+        if pid is not None and self.process.exitcode is None:
+            # It may not have made a group yet.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+
+
+class ProcessesEngine(Engine):
+    """A pool of worker processes; all that follows `submit` happens in a thread of its own."""
 
     def __init__(self, place: Workplace) -> None:
-        self.workers = place.workers
+        super().__init__(place)
         _place_sockets()
-        self._context = _Workers()
-        self._context.set_forkserver_preload(["hpckit.run.batch"])
-        super().__init__(
-            max_workers=place.workers,
-            mp_context=self._context,
-            initializer=_begin,
-            initargs=(place.log,),
-        )
+        self._log = place.log
+        self._context = ForkServerContext()
+        self._context.set_forkserver_preload(["hpckit.run.engines.worker", "hpckit.run.batch"])
+        self._queue: deque[_Call] = deque()
+        self._pool: list[_Worker] = []
+        self._numbers = count()
+        self._deaths = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closing = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="hpckit-pool", daemon=True)
+        self._thread.start()
 
-    def submit(self, *args: Any, **options: Any) -> Future[Any]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Hand in a call, as `concurrent.futures` has it."""
-        made = len(self._context.made)
-        try:
-            future = super().submit(*args, **options)
-            if len(self._context.made) > made:
-                self._watch_new()
-            return future
-        except OSError as error:
-            # The pool starts a worker here, and may close its pipes meanwhile over another's death.
-            if self._broken:
-                raise BrokenProcessPool(str(error)) from error
-            raise
+        if self._is_closing:
+            raise BrokenExecutor("the workers have been ended")
+        call = _Call(next(self._numbers), pickle.dumps((fn, args, kwargs), pickle.HIGHEST_PROTOCOL))
+        call.future.set_running_or_notify_cancel()
+        self._loop.call_soon_threadsafe(self._take, call)
+        return call.future
 
-    def _watch_new(self) -> None:
-        """Have the pool's thread look at its processes again.
-
-        The pool wakes it before it starts a new one, whose death it would then not see as long
-        as nothing else happens.
-        """
-        with self._shutdown_lock:
-            wakeup = self._executor_manager_thread_wakeup
-            if wakeup is not None and not self._broken:
-                wakeup.wakeup()
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers once they have worked off their calls."""
+        self._end(gently=not cancel_futures, seconds=None if wait else 0.0)
 
     def close(self) -> None:
         """End the workers; one that a task's thread keeps alive is killed."""
-        if not self._has_ended(GRACE_SECONDS):
-            self.kill()
-        else:
-            _reap_server()
+        self._end(gently=True, seconds=GRACE_SECONDS)
+        _reap_server()
 
     def kill(self) -> None:
         """Kill all workers, and what their tasks have started."""
-        self._kill_groups()
-        self._has_ended(GRACE_SECONDS)
+        self._end(gently=False, seconds=GRACE_SECONDS)
 
-    def death(self) -> str:
-        """Say how a worker died, from its exit status."""
-        self.close()
-        self._kill_groups()
-        codes = [process.exitcode for process in self._context.made if process.pid is not None]
-        # The pool ends the others with SIGTERM, so another status is the first one's.
-        codes.sort(key=lambda code: (code is None, code == -signal.SIGTERM))
-        if not codes or codes[0] is None:
-            return super().death()
-        return f"the worker process {ending(codes[0])}"
+    def abandon(self, call: Future[Any]) -> None:
+        """Kill the worker that has a call."""
+        self._loop.call_soon_threadsafe(self._abandon, call)
 
-    def _kill_groups(self) -> None:
-        for process in self._context.made:
-            if process.pid is not None:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                # It may not have made a group yet.
-                process.kill()
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.call_soon(self._look_at_memory)
+        self._loop.run_forever()
+        self._loop.close()
 
-    def _has_ended(self, seconds: float) -> bool:
-        """Wait for the pool's own thread, which alone may ask for exit statuses.
+    def _take(self, call: _Call) -> None:
+        self._queue.append(call)
+        self._dispatch()
 
-        The status of a fork server's child can be read once: of two threads that read it at
-        the same time one gets a wrong number.
-        """
-        shutdown = Thread(target=self.shutdown, kwargs={"cancel_futures": True}, daemon=True)
-        shutdown.start()
-        shutdown.join(seconds)
-        return not shutdown.is_alive()
+    def _dispatch(self) -> None:
+        """Give out calls, to idle workers first; start workers while there are too few."""
+        for level in range(AT_HAND):
+            for worker in self._pool:
+                if self._queue and len(worker.calls) == level and worker.writer is not None:
+                    self._give(worker, self._queue.popleft())
+            if level == 0 and not self._is_closing:
+                starting = sum(worker.writer is None for worker in self._pool)
+                room = self.workers - len(self._pool)
+                for _ in range(min(len(self._queue) - starting, room)):
+                    self._start()
+                if starting or (self._queue and room > 0):
+                    return
+
+    def _give(self, worker: _Worker, call: _Call) -> None:
+        worker.calls[call.number] = call
+        worker.send(Message(CALL, call.number, call.payload))
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            process = self._context.Process(target=serve, args=(theirs, self._log), daemon=True)
+            process.start()
+        except (OSError, EOFError) as error:
+            ours.close()
+            self._give_up(f"no worker process can be started: {error}")
+            return
+        finally:
+            theirs.close()
+        worker = _Worker(process, ours)
+        self._pool.append(worker)
+        task = self._loop.create_task(self._attend(worker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attend(self, worker: _Worker) -> None:
+        """Take what a worker answers, until it has ended."""
+        reader, worker.writer = await asyncio.open_connection(sock=worker.channel, limit=1 << 22)
+        self._loop.add_reader(worker.process.sentinel, reader.feed_eof)
+        self._dispatch()
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                message = await receive_async(reader)
+                call = worker.calls.pop(message.number)
+                if message.kind == RESULT:
+                    self._answered(worker, call, message.payload)
+                else:
+                    self._queue.appendleft(call)
+                    self._dispatch()
+        self._loop.remove_reader(worker.process.sentinel)
+        worker.writer.close()
+        self._has_ended(worker)
+
+    def _answered(self, worker: _Worker, call: _Call, payload: bytes) -> None:
+        worker.answers += 1
+        self._deaths = 0
+        self._dispatch()
+        if not worker.calls:
+            self._recall()
+        try:
+            good, what = pickle.loads(payload)
+        except Exception as error:
+            good, what = False, RuntimeError(f"what a worker sent does not unpickle: {error!r}")
+        if good:
+            call.future.set_result(what)
+        else:
+            call.future.set_exception(what)
+
+    def _recall(self) -> None:
+        """Ask for a call that waits behind another, now that a worker is idle."""
+        for worker in self._pool:
+            last = max(worker.calls, default=None)
+            if len(worker.calls) == AT_HAND and last is not None and last != worker.recalled:
+                worker.recalled = last
+                worker.send(Message(RECALL, last))
+                return
+
+    def _has_ended(self, worker: _Worker) -> None:
+        """Clear up after a worker: the call that it was at has died with it."""
+        worker.process.join(GRACE_SECONDS)
+        code = worker.process.exitcode
+        worker.kill()
+        self._pool.remove(worker)
+        reason = worker.reason or f"the worker process {'died' if code is None else ending(code)}"
+        calls = list(worker.calls.values())
+        self._queue.extendleft(reversed(calls[1:]))
+        if calls:
+            calls[0].future.set_exception(WorkerDied(reason, worker.peak_bytes))
+        elif not self._is_closing and not worker.answers:
+            self._deaths += 1
+            if self._deaths >= DEATHS_AT_START:
+                self._give_up(f"worker processes end as they start: {reason}")
+        self._dispatch()
+
+    def _give_up(self, reason: str) -> None:
+        calls = [call for worker in self._pool for call in worker.calls.values()] + [*self._queue]
+        self._queue.clear()
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(LaunchError(reason))
+
+    def _abandon(self, future: Future[Any]) -> None:
+        for worker in self._pool:
+            if any(call.future is future for call in worker.calls.values()):
+                worker.reason = "the worker process was killed, since its task took too long"
+                worker.kill()
+
+    def _look_at_memory(self) -> None:
+        for worker in self._pool:
+            worker.look_at_memory()
+        self._loop.call_later(MEMORY_SECONDS, self._look_at_memory)
+
+    def _end(self, *, gently: bool, seconds: float | None) -> None:
+        self._is_closing = True
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._finish(gently, seconds), self._loop)
+            self._thread.join(seconds if seconds is None else seconds + GRACE_SECONDS)
+
+    async def _finish(self, gently: bool, seconds: float | None) -> None:
+        if gently and seconds != 0:
+            while any(worker.calls for worker in self._pool) or self._queue:
+                await asyncio.sleep(0.01)
+            for worker in self._pool:
+                if worker.writer is not None:
+                    worker.writer.write_eof()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=seconds)
+        for worker in list(self._pool):
+            worker.kill()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GRACE_SECONDS)
+        self._loop.stop()
 
 
 def _reap_server() -> None:
@@ -147,17 +301,3 @@ def _place_sockets() -> None:
         get_temp_dir()
     finally:
         tempfile.tempdir = before
-
-
-def _begin(path: Path) -> None:
-    driver = multiprocessing.parent_process()
-    assert driver is not None
-    # What its tasks start is to end with it.
-    os.setpgrp()
-    # Its fork server would outlive it: each worker holds the pipe on which that waits.
-    die_with_pipe(driver.sentinel)
-    # Ctrl-C reaches the whole process group; the driver alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log = own_log(path)
-    capture_descriptors(log)
-    capture_task_output(log)
