@@ -114,8 +114,9 @@ def merged(blocks: Sequence[Block]) -> Block:
 
     Of a task that stands in several, a finished result wins, then the last one.
     """
-    if len(blocks) == 1 and (np.diff(blocks[0].task) > 0).all():
-        return blocks[0]
+    in_order = sorted((block for block in blocks if len(block)), key=lambda block: block.task[0])
+    if _is_ascending(in_order):
+        return _one_behind_the_other(in_order)
     tasks = np.concatenate([block.task for block in blocks])
     states = np.concatenate([block.state for block in blocks])
     # The last row of each task in this order is the one to keep.
@@ -134,6 +135,36 @@ def merged(blocks: Sequence[Block]) -> Block:
     )
 
 
+def _is_ascending(blocks: Sequence[Block]) -> bool:
+    follow = all(a.task[-1] < b.task[0] for a, b in pairwise(blocks))
+    return bool(blocks) and follow and all((np.diff(block.task) > 0).all() for block in blocks)
+
+
+def _one_behind_the_other(blocks: Sequence[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    return Block(
+        np.concatenate([block.task for block in blocks]),
+        np.concatenate([block.state for block in blocks]),
+        _joined_columns([block.details for block in blocks], blocks),
+        _joined_columns([block.fields for block in blocks], blocks),
+    )
+
+
+def _joined_columns(
+    groups: Sequence[dict[str, Column]], blocks: Sequence[Block]
+) -> dict[str, Column]:
+    """Join columns of blocks that follow each other: those that are alike without any sorting."""
+    names = dict.fromkeys(name for group in groups for name in group)
+    joined = {name: _concatenated([group.get(name) for group in groups]) for name in names}
+    if None in joined.values():
+        bounds = np.cumsum([0, *(len(block) for block in blocks)])
+        places = [np.arange(a, b) for a, b in pairwise(bounds)]
+        others = _merged_columns(groups, places, int(bounds[-1]))
+        return {name: others[name] if c is None else c for name, c in joined.items()}
+    return {name: column for name, column in joined.items() if column is not None}
+
+
 def _merged_columns(
     groups: Sequence[dict[str, Column]], places: Sequence[NDArray[np.int64]], count: int
 ) -> dict[str, Column]:
@@ -148,6 +179,18 @@ def _merged_columns(
             field = field.joined(column.field)
         merged_columns[name] = scattered(count, field, parts)
     return merged_columns
+
+
+def _concatenated(columns: Sequence[Column | None]) -> Column | None:
+    """Put dense columns one behind the other, if each is there and alike; else return None."""
+    there = [column for column in columns if column is not None and column.shapes is None]
+    kinds = {(column.values.dtype, column.values.shape[1:]) for column in there}
+    if len(there) < len(columns) or len(kinds) != 1:
+        return None
+    return Column(
+        np.concatenate([column.values for column in there]),
+        np.concatenate([column.present for column in there]),
+    )
 
 
 def _field_columns(results: Sequence[Any]) -> dict[str, Column]:

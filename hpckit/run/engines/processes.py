@@ -141,6 +141,7 @@ class ProcessesEngine(Engine):
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(self._has_failed)
         self._loop.call_soon(self._look_at_memory)
         self._loop.run_forever()
         self._loop.close()
@@ -172,7 +173,7 @@ class ProcessesEngine(Engine):
         try:
             process = self._context.Process(target=serve, args=(theirs, self._log), daemon=True)
             process.start()
-        except (OSError, EOFError) as error:
+        except Exception as error:
             ours.close()
             self._give_up(f"no worker process can be started: {error}")
             return
@@ -249,6 +250,11 @@ class ProcessesEngine(Engine):
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(LaunchError(reason))
+
+    def _has_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Let no call wait for ever after a fault of this engine's own."""
+        loop.default_exception_handler(context)
+        self._give_up(f"the pool of processes failed: {context.get('exception')!r}")
 
     def _abandon(self, future: Future[Any]) -> None:
         for worker in self._pool:
