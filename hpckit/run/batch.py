@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from hpckit.run.timelimit import limited
 from hpckit.run.usage import Used
 from hpckit.spec.load import load_file
 from hpckit.spec.sweep import Sweep
+from hpckit.store.arrays import Spill
 from hpckit.store.block import Block, make_block
 from hpckit.store.rundir import RunDir
 
@@ -31,6 +32,7 @@ BATCH_SECONDS = 1.0
 """After which a batch is given back as far as it is, so that its results can be sealed."""
 
 _loading = threading.Lock()
+_spilling = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,15 @@ class Outcome:
         None where there is no result.
     trouble
         Not the fault of a task, which would meet any other as well: a full disk, say.
+    nbytes
+        Of all results.
     used
         By the worker so far.
     """
 
     block: Block | None
     trouble: HpckitError | None = None
+    nbytes: int = 0
     used: Used = field(default_factory=Used.by_this_process)
 
 
@@ -144,12 +149,29 @@ def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Outcome:
     """Work off a batch in this process; the job is loaded once."""
     try:
         with _loading:
-            runner = _runner(spec)
+            runner, spill = _runner(spec), _spill(spec.run)
     except Exception as error:
         # It did load in the driver, so that what is wrong is no one's command line.
         told = str(error) if isinstance(error, HpckitError) else repr(error)
         return Outcome(None, LaunchError(f"a worker could not load the job: {told}"))
-    return runner.run(indices, attempt)
+    return lightened(runner.run(indices, attempt), spill)
+
+
+def lightened(outcome: Outcome, spill: Spill) -> Outcome:
+    """Return an outcome whose large arrays are in files of this process."""
+    if outcome.block is None:
+        return outcome
+    nbytes = outcome.block.nbytes
+    try:
+        with _spilling:
+            return replace(outcome, block=spill.lighten(outcome.block), nbytes=nbytes)
+    except StoreError as error:
+        return replace(outcome, block=None, trouble=error)
+
+
+@lru_cache(maxsize=4)
+def _spill(run: Path) -> Spill:
+    return Spill(RunDir(run).segments)
 
 
 @lru_cache(maxsize=4)

@@ -114,7 +114,7 @@ class Element:
             mine, tried = share(range(count), self.number, elements), None
         set_aside_damaged(self.run.dir.segments, self.prefix)
         own = [s.path for s in list_segments(self.run.dir.segments, self.prefix)]
-        states = cover(own, count).state
+        states = cover(own, count, self.run.dir.segments).state
         return mine[states[mine] == TaskState.MISSING], tried
 
     def _driver(

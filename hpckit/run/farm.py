@@ -199,9 +199,8 @@ class FarmDriver:
         rest = batch.indices
         if outcome.block is not None:
             rest = _left(batch.indices, outcome.block.task)
-            self.sizer.observe(
-                len(outcome.block), float(outcome.block.details["duration"].values.sum())
-            )
+            seconds = float(outcome.block.details["duration"].values.sum())
+            self.sizer.observe(len(outcome.block), seconds, outcome.nbytes)
             self._take(self._without_retries(batch, outcome.block))
         if len(rest):
             self.agenda.put_back(batch.part(rest))

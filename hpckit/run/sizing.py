@@ -7,6 +7,9 @@ from dataclasses import dataclass
 TARGET_SECONDS = 0.2
 """Long enough that a message costs nothing beside it, short enough to lose when killed."""
 
+TARGET_BYTES = 32 << 20
+"""Of results, which a worker and the driver hold in memory."""
+
 GROWTH = 8
 MAX_TASKS = 1 << 16
 
@@ -28,12 +31,14 @@ class BatchSizer:
         """Return the size of the next batch when `left` tasks are left."""
         return max(1, min(self.size, -(-left // (2 * self.workers)), MAX_TASKS))
 
-    def observe(self, tasks: int, seconds: float) -> None:
-        """Learn from a batch that took a worker `seconds`."""
+    def observe(self, tasks: int, seconds: float, nbytes: int) -> None:
+        """Learn from a batch that took a worker `seconds`, and whose results take `nbytes`."""
         each = seconds / tasks
         known = self.task_seconds
         self.task_seconds = each if known is None else 0.7 * known + 0.3 * each
-        wanted = TARGET_SECONDS / max(self.task_seconds, 1e-9)
+        wanted = min(
+            TARGET_SECONDS / max(self.task_seconds, 1e-9), TARGET_BYTES * tasks / max(nbytes, 1)
+        )
         self.size = max(
             1, int(min(wanted, self.size * GROWTH if tasks >= self.size else self.size, MAX_TASKS))
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.store.columns import Column, from_values, masked, scattered
+
+REFERENCE = np.dtype([("file", np.int64), ("row", np.int64), ("crc", np.uint32)])
+"""To a row of a file of arrays, see `hpckit.store.arrays`; file 0 means none."""
 
 
 class TaskState(IntEnum):
@@ -36,12 +39,15 @@ class Block:
         Columns for the group ``tasks``: start, duration (seconds), attempts, worker, error.
     fields
         What the tasks returned.
+    stored
+        Columns of `REFERENCE`, to those rows of a field that are in files of arrays.
     """
 
     task: NDArray[np.int64]
     state: NDArray[np.int8]
     details: dict[str, Column]
     fields: dict[str, Column]
+    stored: dict[str, Column] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.task)
@@ -49,8 +55,25 @@ class Block:
     @property
     def nbytes(self) -> int:
         """Roughly the memory it takes; a string counts as 64 bytes."""
-        columns = (*self.details.values(), *self.fields.values())
+        columns = (*self.details.values(), *self.fields.values(), *self.stored.values())
         return sum(c.values.nbytes * (8 if c.values.dtype == object else 1) for c in columns)
+
+    def present(self) -> dict[str, NDArray[np.bool_]]:
+        """Tell of each field which tasks have it, wherever it is; shape (n,)."""
+        there = {name: column.present for name, column in self.fields.items()}
+        for name, column in self.stored.items():
+            there[name] = column.present | there.get(name, False)
+        return there
+
+    def masked(self, kept: NDArray[np.bool_]) -> Block:
+        """Return the block with the values of some tasks absent; `kept` has shape (n,)."""
+        return Block(
+            self.task,
+            self.state,
+            {name: masked(column, kept) for name, column in self.details.items()},
+            {name: masked(column, kept) for name, column in self.fields.items()},
+            {name: masked(column, kept) for name, column in self.stored.items()},
+        )
 
     def only(self, kept: NDArray[np.bool_]) -> Block:
         """Return the block of some tasks; `kept` has shape (n,)."""
@@ -59,6 +82,7 @@ class Block:
             self.state[kept],
             {name: column.only(kept) for name, column in self.details.items()},
             {name: column.only(kept) for name, column in self.fields.items()},
+            {name: column.only(kept) for name, column in self.stored.items()},
         )
 
 
@@ -132,6 +156,7 @@ def merged(blocks: Sequence[Block]) -> Block:
         states[chosen],
         _merged_columns([block.details for block in blocks], places, len(chosen)),
         _merged_columns([block.fields for block in blocks], places, len(chosen)),
+        _merged_columns([block.stored for block in blocks], places, len(chosen)),
     )
 
 
@@ -148,6 +173,7 @@ def _one_behind_the_other(blocks: Sequence[Block]) -> Block:
         np.concatenate([block.state for block in blocks]),
         _joined_columns([block.details for block in blocks], blocks),
         _joined_columns([block.fields for block in blocks], blocks),
+        _joined_columns([block.stored for block in blocks], blocks),
     )
 
 
@@ -174,10 +200,10 @@ def _merged_columns(
         parts = [
             (p, masked(g[name], p >= 0)) for p, g in zip(places, groups, strict=True) if name in g
         ]
-        field = parts[0][1].field
+        held = parts[0][1].field
         for _, column in parts[1:]:
-            field = field.joined(column.field)
-        merged_columns[name] = scattered(count, field, parts)
+            held = held.joined(column.field)
+        merged_columns[name] = scattered(count, held, parts)
     return merged_columns
 
 

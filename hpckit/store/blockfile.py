@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpckit.store.block import Block, TaskState
+from hpckit.store.block import REFERENCE, Block, TaskState
 from hpckit.store.columns import Column, Field
 from hpckit.store.layout import (
     LIBVER,
@@ -27,6 +27,9 @@ from hpckit.store.layout import (
 DETAILS = "tasks"
 PRESENT = "hpckit/present"
 """The group that says of each field which finished tasks returned it, unless all did."""
+
+STORED = "hpckit/stored"
+"""The group of references to rows in files of arrays, by field."""
 
 PARAMETER_ATTRIBUTE = "hpckit_parameter"
 
@@ -45,9 +48,14 @@ class Schema:
 
     fields: dict[str, Field] = field(default_factory=dict)
     details: dict[str, Field] = field(default_factory=dict)
+    stored: set[str] = field(default_factory=set)
+    """The fields of which some rows are in files of arrays."""
 
-    def add(self, fields: Mapping[str, Field], details: Mapping[str, Field]) -> None:
+    def add(
+        self, fields: Mapping[str, Field], details: Mapping[str, Field], stored: Collection[str]
+    ) -> None:
         """Widen the schema so that it holds these columns too."""
+        self.stored |= set(stored)
         for mine, others in ((self.fields, fields), (self.details, details)):
             for name, other in others.items():
                 mine[name] = mine[name].joined(other) if name in mine else other
@@ -63,6 +71,7 @@ class BlockWriter:
         schema: Schema,
         absent: Collection[str],
         taken: Collection[str] = (),
+        links: Mapping[str, h5py.VirtualLayout] | None = None,
     ) -> None:
         """Make the variables.
 
@@ -72,6 +81,8 @@ class BlockWriter:
             The columns that will have rows without a value; of a detail, ``tasks/NAME``.
         taken
             Names of variables that others will add.
+        links
+            What is shown of files of arrays, in place of columns to be written.
         """
         self.file = file
         # In order, so that thousands of fields can be attached: see `make_dimension`.
@@ -84,9 +95,23 @@ class BlockWriter:
         group = file.create_group(DETAILS, track_order=True)
         names = {*schema.fields, *taken, PRESENT.split("/")[0]}
         self.fields = {
-            name: ColumnWriter(file, name, self.task, held, missing=name in absent, taken=names)
+            name: ColumnWriter(
+                file,
+                name,
+                self.task,
+                held,
+                missing=name in absent,
+                taken=names,
+                link=(links or {}).get(name),
+            )
             for name, held in schema.fields.items()
         }
+        self.stored = {
+            name: file.create_dataset(f"{STORED}/{name}", (count,), REFERENCE)
+            for name in schema.stored
+        }
+        for references in self.stored.values():
+            attach(references, [self.task])
         self.details = {
             name: ColumnWriter(
                 group,
@@ -109,8 +134,11 @@ class BlockWriter:
         done = block.state == TaskState.DONE
         for name, column in block.fields.items():
             self.fields[name].write(start, column)
-            if not column.present[done].all():
-                self._note_present(name, start, column.present)
+        for name, column in block.stored.items():
+            self.stored[name][start:stop] = column.values
+        for name, present in block.present().items():
+            if not present[done].all():
+                self._note_present(name, start, present)
         for name, column in block.details.items():
             self.details[name].write(start, column)
 
@@ -204,12 +232,27 @@ class BlockFile:
         group = self.file[DETAILS]
         return {name: read_field(item) for name, item in group.items() if is_column(item)}
 
+    @cached_property
+    def stored_names(self) -> set[str]:
+        """The fields of which some rows are in files of arrays."""
+        return set(self.file[STORED]) if STORED in self.file else set()
+
     def fields(self, start: int, stop: int) -> dict[str, Column]:
-        """Read the rows from `start` to `stop` of all fields."""
-        return {
-            name: read_column(self.file[name], start, stop, self.present(name, start, stop))
-            for name in self.field_types
-        }
+        """Read the rows from `start` to `stop` of all fields, but for those in files of arrays."""
+        columns = {}
+        for name in self.field_types:
+            present = self.present(name, start, stop)
+            if name in self.stored_names:
+                present &= ~self.stored(name, start, stop).present
+                if not present.any():
+                    continue
+            columns[name] = read_column(self.file[name], start, stop, present)
+        return columns
+
+    def stored(self, name: str, start: int, stop: int) -> Column:
+        """Read the references of a field's rows from `start` to `stop`."""
+        references = self.file[f"{STORED}/{name}"][start:stop]
+        return Column(references, references["file"] != 0)
 
     def details(self, start: int, stop: int) -> dict[str, Column]:
         """Read the rows from `start` to `stop` of the group ``tasks``."""
@@ -224,6 +267,7 @@ class BlockFile:
             self.state[start:stop],
             self.details(start, stop),
             self.fields(start, stop),
+            {name: self.stored(name, start, stop) for name in self.stored_names},
         )
 
     def windows(self, rows: int) -> Iterator[Block]:
@@ -249,6 +293,7 @@ def block_image(block: Block) -> memoryview:
     schema = Schema(
         {n: c.field for n, c in block.fields.items()},
         {n: c.field for n, c in block.details.items()},
+        set(block.stored),
     )
     absent = {name for name, column in block.fields.items() if not column.present.all()}
     options: dict[str, Any] = {"driver": "core", "backing_store": False, "block_size": 1 << 20}

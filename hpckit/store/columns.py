@@ -7,6 +7,7 @@ returned no such field.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -126,6 +127,11 @@ class Column:
         ]
 
 
+def field_bytes(field: Field) -> int:
+    """Return the bytes of a dense row, at least 1."""
+    return max(field.dtype.itemsize * math.prod(field.shape or ()), 1)
+
+
 def row_sizes(shapes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the number of values in each ragged row; an absent row (first axis -1) has none.
 
@@ -210,6 +216,8 @@ def fill_value(dtype: np.dtype[Any]) -> Any:
             return dtype.type(np.iinfo(dtype).max)
         case "O":
             return ""
+        case "V":
+            return np.zeros((), dtype)[()]
     return False
 
 

@@ -23,15 +23,12 @@ from numpy.typing import NDArray
 from hpckit.errors import StoreError
 from hpckit.store.atomic import explained, remove_leftovers, replacing, sync
 from hpckit.store.columns import fill_value
-from hpckit.store.layout import attach, make_dimension, regions, set_attributes
+from hpckit.store.layout import COPY_LIMIT, attach, make_dimension, regions, set_attributes
 from hpckit.store.newfile import NewFile, new_file
 from hpckit.store.packing import missing_sources, pack, remove_rank_files, require_sources
 from hpckit.store.pieces import STEP, FieldError, Piece, check_records, grouped
 from hpckit.store.results import embed_manifest
 from hpckit.store.rundir import RunDir
-
-COPY_LIMIT = 64 << 20
-"""Bytes of fields up to which results.h5 holds plain copies."""
 
 WINDOW_BYTES = 32 << 20
 """About how much is copied at a time."""

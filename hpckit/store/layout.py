@@ -21,6 +21,9 @@ from hpckit.store.storable import is_numeric
 LIBVER = ("earliest", "v110")
 """Readers down to HDF5 1.10 open what is written so."""
 
+COPY_LIMIT = 64 << 20
+"""Bytes of fields up to which results.h5 holds plain copies of what other files hold."""
+
 TYPE_ATTRIBUTE = "hpckit_type"
 LARGE = "hpckit_large"
 RAGGED = "hpckit_ragged"
@@ -63,6 +66,17 @@ def create_variable(
     return variable
 
 
+def create_link(
+    group: h5py.Group, name: str, link: h5py.VirtualLayout, missing: bool
+) -> h5py.Dataset:
+    """Make a variable that shows the values of other files."""
+    nothing = fill_value(np.dtype(link.dtype))
+    variable = group.create_virtual_dataset(name, link, fillvalue=nothing)
+    if missing and link.dtype.kind in "iu":
+        variable.attrs["_FillValue"] = nothing
+    return variable
+
+
 class ColumnWriter:
     """Writes one column along a dimension, window by window."""
 
@@ -75,6 +89,7 @@ class ColumnWriter:
         *,
         missing: bool,
         taken: Collection[str],
+        link: h5py.VirtualLayout | None = None,
     ) -> None:
         """Make the variable.
 
@@ -84,6 +99,8 @@ class ColumnWriter:
             It will have absent rows.
         taken
             Names that helpers and dimensions must leave free for other variables.
+        link
+            Shows the values of other files; then nothing is written. For a dense field only.
         """
         self.group = group
         self.name = name
@@ -95,7 +112,11 @@ class ColumnWriter:
         if field.shape is None:
             self._create_ragged(count)
         else:
-            self.values = create_variable(group, name, (count, *field.shape), field.dtype, missing)
+            self.values = (
+                create_variable(group, name, (count, *field.shape), field.dtype, missing)
+                if link is None
+                else create_link(group, name, link, missing)
+            )
             axes = [
                 make_dimension(group, self._free(str(axis)), length)
                 for axis, length in enumerate(field.shape)

@@ -8,7 +8,9 @@ from pathlib import Path
 import h5py
 
 from hpckit.errors import StoreError
+from hpckit.store.arrays import array_files
 from hpckit.store.atomic import replacing
+from hpckit.store.blockfile import STORED
 from hpckit.store.layout import attach, regions
 from hpckit.store.newfile import new_file
 from hpckit.store.reading import reading
@@ -34,7 +36,8 @@ def missing_sources(path: Path) -> list[Path]:
             if isinstance(item, h5py.Dataset) and item.is_virtual:
                 for source in item.virtual_sources():
                     held = needed.setdefault(path.parent / source.file_name, {})
-                    held[source.dset_name] = source.vspace.get_select_npoints()
+                    values = source.vspace.get_select_npoints()
+                    held[source.dset_name] = held.get(source.dset_name, 0) + values
     return [source for source, held in sorted(needed.items()) if not _holds(source, held)]
 
 
@@ -59,7 +62,7 @@ Fill = Callable[[Path, list[str]], None]
 
 
 def pack(run: RunDir, fill: Fill | None = None) -> list[str]:
-    """Copy virtual fields into results.h5 itself, remove the ranks' files, return the names.
+    """Copy virtual fields into results.h5 itself, remove what held them, return the names.
 
     Parameters
     ----------
@@ -81,11 +84,15 @@ def pack(run: RunDir, fill: Fill | None = None) -> list[str]:
             # Scales first again, so that every attachment finds its scale.
             for name in sorted(source, key=lambda n: not getattr(source[n], "is_scale", False)):
                 _transfer(source, target, name, empty=fill is not None and name in virtual)
+            if STORED in target:
+                del target[STORED]
             for key, value in source.attrs.items():
                 target.attrs[key] = value
         if fill is not None:
             fill(path, virtual)
     remove_rank_files(run, set())
+    for _, path in array_files(run.segments):
+        path.unlink(missing_ok=True)
     return virtual
 
 
@@ -98,10 +105,10 @@ def remove_rank_files(run: RunDir, kept: set[int]) -> None:
 
 
 def _holds(path: Path, needed: Mapping[str, int]) -> bool:
-    """Tell whether a file holds datasets of these names and sizes, in values."""
+    """Tell whether a file holds datasets of these names and at least these sizes, in values."""
     try:
         with reading(path) as file:
-            return all(n in file and file[n].size == size for n, size in needed.items())
+            return all(n in file and file[n].size >= size for n, size in needed.items())
     except StoreError:
         return False
 

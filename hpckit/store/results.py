@@ -14,12 +14,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from hpckit.store.arrays import array_files
 from hpckit.store.atomic import remove_leftovers, replacing
 from hpckit.store.block import TaskState
-from hpckit.store.blockfile import DETAILS, PARAMETER_ATTRIBUTE, BlockFile, BlockWriter
-from hpckit.store.columns import from_values, storable
+from hpckit.store.blockfile import (
+    DETAILS,
+    PARAMETER_ATTRIBUTE,
+    BlockFile,
+    BlockWriter,
+    Schema,
+)
+from hpckit.store.columns import Column, from_values, storable
 from hpckit.store.coverage import Coverage, cover
 from hpckit.store.layout import TEXT_TYPE, attach, create_variable, is_column, set_attributes
+from hpckit.store.links import layout, references_to_link
 from hpckit.store.newfile import new_file
 from hpckit.store.reading import reading
 from hpckit.store.rundir import RunDir
@@ -48,7 +56,7 @@ def task_states(run: RunDir, count: int) -> NDArray[np.int8]:
     StoreError
         A sealed file does not read back.
     """
-    return cover(_sealed(run), count).state
+    return cover(_sealed(run), count, run.segments).state
 
 
 def assemble(
@@ -75,19 +83,24 @@ def assemble(
         A sealed file does not read back, or the new one cannot be written; the segments
         stay as they are.
     """
-    segments = list_segments(run.segments)
-    coverage = cover(_sealed(run), len(parameters))
+    # Only what was there before: another writer may seal more meanwhile.
+    segments, arrays = list_segments(run.segments), dict(array_files(run.segments))
+    coverage = cover(_sealed(run), len(parameters), run.segments)
     remove_leftovers(run.results)
     with replacing(run.results) as path, new_file(path) as file:
-        _write_blocks(file, coverage, parameters)
+        linked = _write_blocks(file, coverage, parameters, run)
         _write_parameters(file, parameters)
         embed_manifest(file, manifest_json)
         there = _variables(file)
         for name, given in attributes.items():
             if name in there:
                 set_attributes(file[name], given)
-    # Only those that were read: another writer may have sealed one since.
+    unused = arrays.keys() - linked
+    if (coverage.state == TaskState.MISSING).any():
+        unused &= coverage.array_numbers()
     remove(segments)
+    for number in unused:
+        arrays[number].unlink(missing_ok=True)
     remove_half_written(run.segments)
     return coverage.counts()
 
@@ -117,18 +130,38 @@ def _sealed(run: RunDir) -> list[Path]:
     return paths + [segment.path for segment in list_segments(run.segments)]
 
 
-def _write_blocks(file: h5py.File, coverage: Coverage, parameters: Parameters) -> None:
+def _write_blocks(
+    file: h5py.File, coverage: Coverage, parameters: Parameters, run: RunDir
+) -> set[int]:
+    """Write all columns; return the numbers of the files of arrays that are linked to."""
     count = len(coverage.state)
     schema = coverage.schema()
+    links = references_to_link(coverage, schema)
+    writer = BlockWriter(
+        file,
+        count,
+        Schema(schema.fields, schema.details, set(links)),
+        _absent(coverage, schema),
+        taken=parameters.columns(range(1)),
+        links={n: layout(coverage, schema, n, refs, run.results) for n, refs in links.items()},
+    )
+    rows = max(WINDOW_BYTES // coverage.row_bytes(schema, links), 1)
+    for start, stop in _windows(count, rows):
+        block = coverage.resolved(coverage.block(schema, start, stop), schema, links)
+        for name, references in links.items():
+            window = references[start:stop]
+            block.stored[name] = Column(window, window["file"] != 0)
+        writer.write(start, block)
+    writer.close()
+    return {int(n) for refs in links.values() for n in np.unique(refs["file"])}
+
+
+def _absent(coverage: Coverage, schema: Schema) -> set[str]:
     absent = set(schema.fields) if (coverage.state != TaskState.DONE).any() else set()
     absent |= coverage.incomplete(schema)
     if (coverage.state == TaskState.MISSING).any():
         absent |= {f"{DETAILS}/{name}" for name in schema.details}
-    writer = BlockWriter(file, count, schema, absent, taken=parameters.columns(range(1)))
-    rows = max(WINDOW_BYTES // coverage.row_bytes(), 1)
-    for start, stop in _windows(count, rows):
-        writer.write(start, coverage.block(schema, start, stop))
-    writer.close()
+    return absent
 
 
 def _variables(file: h5py.File) -> set[str]:

@@ -16,6 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from hpckit.store.arrays import Arrays, Spill
 from hpckit.store.atomic import explained, write_bytes
 from hpckit.store.block import Block, merged
 from hpckit.store.blockfile import BlockFile, block_image
@@ -65,6 +68,7 @@ class SegmentWriter:
         self.folder = folder
         self.writer = f"{prefix}{secrets.token_hex(4)}"
         self.number = 0
+        self.spill = Spill(folder)
         self.levels: dict[int, list[Segment]] = {}
         """Those that wait to be merged."""
 
@@ -76,7 +80,7 @@ class SegmentWriter:
         StoreError
             The segment cannot be written. What was sealed before is untouched.
         """
-        self._write(merged(blocks), level=0)
+        self._write(self._joined(blocks), level=0)
         self._compact()
 
     def merge_all(self) -> None:
@@ -92,9 +96,12 @@ class SegmentWriter:
         while sum(segment.path.stat().st_size for segment in segments) > FANOUT * LARGE:
             segments.pop()
         if len(segments) > 1:
-            self._write(merged([_read(segment) for segment in segments]), LEVELS - 1)
+            self._write(self._joined([_read(segment) for segment in segments]), LEVELS - 1)
             remove(segments)
             self.levels = {}
+
+    def _joined(self, blocks: Sequence[Block]) -> Block:
+        return merged(self.spill.alike(blocks))
 
     def _write(self, block: Block, level: int) -> None:
         image = block_image(block)
@@ -112,7 +119,7 @@ class SegmentWriter:
             segments = self.levels.get(level, [])
             if len(segments) < FANOUT:
                 return
-            self._write(merged([_read(segment) for segment in segments]), level + 1)
+            self._write(self._joined([_read(segment) for segment in segments]), level + 1)
             remove(segments)
             self.levels[level] = []
 
@@ -133,13 +140,33 @@ def list_segments(folder: Path, prefix: str = "w") -> list[Segment]:
 def set_aside_damaged(folder: Path, prefix: str = "w") -> list[Path]:
     """Rename segments that fail their checksum to ``*.damaged`` and return the new paths.
 
-    Their tasks count as missing from then on and are done again.
+    Their tasks count as missing from then on and are done again. Of a segment that refers to
+    rows that are damaged, the others are kept in a new one.
     """
-    return [
-        segment.path.rename(segment.path.with_suffix(".damaged"))
-        for segment in list_segments(folder, prefix)
-        if not segment.is_intact()
-    ]
+    aside = []
+    for segment in list_segments(folder, prefix):
+        if not segment.is_intact():
+            aside.append(_set_aside(segment))
+        elif (block := _with_damaged_arrays(segment)) is not None:
+            if len(block):
+                SegmentWriter(folder, prefix).seal([block])
+            aside.append(_set_aside(segment))
+    return aside
+
+
+def _set_aside(segment: Segment) -> Path:
+    return segment.path.rename(segment.path.with_suffix(".damaged"))
+
+
+def _with_damaged_arrays(segment: Segment) -> Block | None:
+    """Return what is left of a segment that refers to damaged rows; None if it refers to none."""
+    with reading(segment.path) as file:
+        source = BlockFile(file)
+        bad = np.zeros(len(source.task), bool)
+        arrays = Arrays(segment.path.parent)
+        for name in source.stored_names:
+            bad |= arrays.damaged(source.stored(name, 0, len(bad)).values)
+        return source.read(0, len(bad)).only(~bad) if bad.any() else None
 
 
 def remove_half_written(folder: Path) -> None:
