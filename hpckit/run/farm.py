@@ -18,6 +18,7 @@ from hpckit.run.batch import BATCH_SECONDS, FarmSpec, Outcome, run_batch
 from hpckit.run.engines import Engine, WorkerDied
 from hpckit.run.sealing import SEAL_SECONDS, Sealer
 from hpckit.run.sizing import BatchSizer
+from hpckit.run.snapshots import Snapshots
 from hpckit.run.usage import Used
 from hpckit.spec.rules import TaskRules
 from hpckit.store.block import Block, TaskState, make_block
@@ -47,6 +48,8 @@ class FarmDriver:
     ----------
     make_engine
         Makes a fresh engine, at the start and after the death of one.
+    snapshots
+        Show what is done so far.
     total, done, failed
         For the progress that is shown.
     tried
@@ -67,6 +70,7 @@ class FarmDriver:
     sealer: Sealer
     publisher: Publisher
     total: int
+    snapshots: Snapshots | None = None
     rules: TaskRules = field(default_factory=TaskRules)
     done: int = 0
     failed: int = 0
@@ -99,7 +103,8 @@ class FarmDriver:
             while self._submit() and not self._is_late():
                 self._collect()
                 self._abandon_overdue()
-                self.sealer.seal_if_due()
+                if self.sealer.seal_if_due() and self.snapshots is not None:
+                    self.snapshots.take_if_due()
                 self.publisher.publish(self.done, self.failed, self.total, self.reason)
             if self.flying:
                 self.engine.kill()

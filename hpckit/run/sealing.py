@@ -26,11 +26,13 @@ class Sealer:
         self.blocks.append(block)
         self.bytes += block.nbytes
 
-    def seal_if_due(self) -> None:
-        """Seal when enough time has gone by or enough has come together."""
+    def seal_if_due(self) -> bool:
+        """Seal when enough time has gone by or enough has come together; tell whether it did."""
         due = time.monotonic() - self.sealed_at >= SEAL_SECONDS
-        if self.blocks and (due or self.bytes >= SEAL_BYTES):
-            self.seal()
+        if not self.blocks or not (due or self.bytes >= SEAL_BYTES):
+            return False
+        self.seal()
+        return True
 
     def seal(self) -> None:
         """Seal what there is.

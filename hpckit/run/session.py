@@ -19,6 +19,7 @@ from hpckit.run.batch import FarmSpec
 from hpckit.run.engines import Engine, Workplace, engine_class
 from hpckit.run.farm import FarmDriver
 from hpckit.run.sealing import Sealer
+from hpckit.run.snapshots import Snapshots
 from hpckit.run.usage import Used, usage
 from hpckit.store.attempts import earlier_attempts
 from hpckit.store.block import TaskState
@@ -86,6 +87,7 @@ def _driver(
         make_engine=make_engine,
         agenda=Agenda(deque([pending])),
         rules=run.manifest.job.rules,
+        snapshots=Snapshots(run),
         sealer=Sealer(SegmentWriter(run.dir.segments)),
         publisher=Publisher(run.dir.progress, report, before),
         total=len(states),

@@ -138,7 +138,7 @@ class Coverage:
             np.arange(start, stop),
             self.state[start:stop],
             _scattered(count, schema.details, [(p, b.details) for p, b in parts]),
-            _scattered(count, schema.fields, [(p, b.fields) for p, b in parts]),
+            _scattered(count, schema.fields, [(p, b.fields) for p, b in parts], schema.stored),
             _scattered(
                 count,
                 {name: Field(REFERENCE, (), 0) for name in schema.stored},
@@ -202,8 +202,13 @@ def _scattered(
     count: int,
     schema: Mapping[str, Field],
     parts: Sequence[tuple[NDArray[np.int64], dict[str, Column]]],
+    optional: Collection[str] = (),
 ) -> dict[str, Column]:
+    found = {
+        name: [(p, columns[name]) for p, columns in parts if name in columns] for name in schema
+    }
     return {
-        name: scattered(count, held, [(p, cs[name]) for p, cs in parts if name in cs])
-        for name, held in schema.items()
+        name: scattered(count, schema[name], rows)
+        for name, rows in found.items()
+        if rows or name not in optional
     }

@@ -88,14 +88,14 @@ def _is_worth_it(coverage: Coverage, schema: Schema, name: str, references: NDAr
 def _with_inline_rows(
     coverage: Coverage, schema: Schema, name: str, references: NDArray[Any]
 ) -> NDArray[Any]:
-    alone = Schema({name: schema.fields[name]}, {}, set())
+    alone = Schema({name: schema.fields[name]}, {}, {name})
     spill = Spill(coverage.arrays.folder)
     rows = max(WINDOW_BYTES // field_bytes(schema.fields[name]), 1)
     for start in range(0, len(references), rows):
         window = references[start : start + rows]
         if (window["file"] == 0).any():
-            column = coverage.block(alone, start, start + len(window)).fields[name]
-            if column.present.any():
+            column = coverage.block(alone, start, start + len(window)).fields.get(name)
+            if column is not None and column.present.any():
                 put = spill.put(name, column)
                 window[put.present] = put.values[put.present]
     spill.sync()

@@ -85,6 +85,40 @@ def assemble(
     """
     # Only what was there before: another writer may seal more meanwhile.
     segments, arrays = list_segments(run.segments), dict(array_files(run.segments))
+    coverage, linked = _write(run, parameters, manifest_json, attributes)
+    unused = arrays.keys() - linked
+    if (coverage.state == TaskState.MISSING).any():
+        unused &= coverage.array_numbers()
+    remove(segments)
+    for number in unused:
+        arrays[number].unlink(missing_ok=True)
+    remove_half_written(run.segments)
+    return coverage.counts()
+
+
+def show_so_far(
+    run: RunDir,
+    parameters: Parameters,
+    manifest_json: str,
+    attributes: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write results.h5 from what is sealed by now, of a run that goes on; nothing is removed.
+
+    Raises
+    ------
+    StoreError
+        As `assemble`.
+    """
+    _write(run, parameters, manifest_json, attributes)
+
+
+def _write(
+    run: RunDir,
+    parameters: Parameters,
+    manifest_json: str,
+    attributes: Mapping[str, Mapping[str, Any]],
+) -> tuple[Coverage, set[int]]:
+    """Write results.h5; return what it was made from, and the files of arrays it links to."""
     coverage = cover(_sealed(run), len(parameters), run.segments)
     remove_leftovers(run.results)
     with replacing(run.results) as path, new_file(path) as file:
@@ -95,14 +129,7 @@ def assemble(
         for name, given in attributes.items():
             if name in there:
                 set_attributes(file[name], given)
-    unused = arrays.keys() - linked
-    if (coverage.state == TaskState.MISSING).any():
-        unused &= coverage.array_numbers()
-    remove(segments)
-    for number in unused:
-        arrays[number].unlink(missing_ok=True)
-    remove_half_written(run.segments)
-    return coverage.counts()
+    return coverage, linked
 
 
 def attributes_of_none(results: Path, attributes: Iterable[str]) -> list[str]:
