@@ -40,6 +40,9 @@ GRACE_SECONDS = 2.0
 DEATHS_AT_START = 5
 """Workers in a row that end before their first call: then none can be had."""
 
+LAST_WORDS_SECONDS = 0.5
+"""In which what a worker sent before it ended is read."""
+
 MEMORY_SECONDS = 0.5
 """Between two looks at the peak memory of the workers."""
 
@@ -188,7 +191,7 @@ class ProcessesEngine(Engine):
     async def _attend(self, worker: _Worker) -> None:
         """Take what a worker answers, until it has ended."""
         reader, worker.writer = await asyncio.open_connection(sock=worker.channel, limit=1 << 22)
-        self._loop.add_reader(worker.process.sentinel, reader.feed_eof)
+        self._loop.add_reader(worker.process.sentinel, self._hang_up, worker)
         self._dispatch()
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -202,6 +205,12 @@ class ProcessesEngine(Engine):
         self._loop.remove_reader(worker.process.sentinel)
         worker.writer.close()
         self._has_ended(worker)
+
+    def _hang_up(self, worker: _Worker) -> None:
+        """End the channel of a process that has ended, if a child of it holds the other end."""
+        self._loop.remove_reader(worker.process.sentinel)
+        if worker.writer is not None:
+            self._loop.call_later(LAST_WORDS_SECONDS, worker.writer.transport.abort)
 
     def _answered(self, worker: _Worker, call: _Call, payload: bytes) -> None:
         worker.answers += 1
