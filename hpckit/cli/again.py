@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpckit.cli.foreground import check_options, say_of_source, summarise, work, work_farm_shown
-from hpckit.cli.options import ENGINE_HELP, F, output_option, resource_options, site_option
+from hpckit.cli.options import (
+    ENGINE_HELP,
+    F,
+    address_option,
+    output_option,
+    resource_options,
+    site_option,
+)
 from hpckit.errors import UsageError
 from hpckit.run.engines import ENGINES
 from hpckit.store import create
@@ -32,6 +39,7 @@ class Again:
 
     engine: str | None
     workers: int | None
+    address: str | None
     site: str | None
     here: bool
     walltime: str | None
@@ -59,8 +67,9 @@ class Again:
             site = latest.site
         if site is None and (self.walltime or self.mem):
             raise UsageError("--walltime and --mem are for runs that are submitted: give --site")
-        if site is not None and self.engine:
-            raise UsageError("--engine is for the foreground: give --here")
+        for option, given in (("--engine", self.engine), ("--address", self.address)):
+            if site is not None and given:
+                raise UsageError(f"{option} is for the foreground: give --here")
         return site
 
 
@@ -71,6 +80,7 @@ def again_options(function: F) -> F:
         site_option,
         click.option("--engine", type=click.Choice(list(ENGINES)), help=ENGINE_HELP),
         click.option("--workers", type=click.IntRange(1), help="Another number of workers."),
+        address_option,
         resource_options,
         output_option,
     ]
@@ -114,7 +124,7 @@ def go_on(run: Run, options: Again, states: frozenset[TaskState], *, complete: s
     site = options.site_of(run)
     manifest = run.manifest
     engine = options.engine or (manifest.engine if site is None else None)
-    check_options(run.job.kind, engine, options.workers, options.ranks)
+    check_options(run.job.kind, engine, options.workers, options.ranks, options.address)
     if manifest.state is State.COMPLETED and run.dir.results.is_file():
         click.echo(f"{manifest.id}: is complete, {complete}")
         return 0
@@ -125,7 +135,7 @@ def go_on(run: Run, options: Again, states: frozenset[TaskState], *, complete: s
     if run.job.kind == "spmd":
         final = work(again, engine=None, workers=None, ranks=options.ranks)
     else:
-        final = work_farm_shown(again, options.engine, options.workers, states)
+        final = work_farm_shown(again, options.engine, options.workers, states, options.address)
     return summarise(again, final)
 
 

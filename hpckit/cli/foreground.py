@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 MAX_REASONS = 3
 
 
-def work(run: Run, *, engine: str | None, workers: int | None, ranks: int | None) -> Manifest:
+def work(
+    run: Run,
+    *,
+    engine: str | None,
+    workers: int | None,
+    ranks: int | None,
+    address: str | None = None,
+) -> Manifest:
     """Do what is missing of a run.
 
     Raises
@@ -41,10 +48,17 @@ def work(run: Run, *, engine: str | None, workers: int | None, ranks: int | None
         from hpckit.cli.ranks import work_ranks
 
         return work_ranks(run, ranks)
-    return work_farm_shown(run, engine, workers, frozenset({TaskState.MISSING}))
+    return work_farm_shown(run, engine, workers, frozenset({TaskState.MISSING}), address)
 
 
-def work_new(run: Run, *, engine: str | None, workers: int | None, ranks: int | None) -> Manifest:
+def work_new(
+    run: Run,
+    *,
+    engine: str | None,
+    workers: int | None,
+    ranks: int | None,
+    address: str | None = None,
+) -> Manifest:
     """Do the whole of a run that was just made; leave nothing of one that is refused.
 
     Raises
@@ -53,7 +67,7 @@ def work_new(run: Run, *, engine: str | None, workers: int | None, ranks: int | 
         As `work`.
     """
     try:
-        return work(run, engine=engine, workers=workers, ranks=ranks)
+        return work(run, engine=engine, workers=workers, ranks=ranks, address=address)
     except BusyError:
         raise
     except UsageError:
@@ -68,6 +82,7 @@ def check_options(
     workers: int | None,
     ranks: int | None,
     rules: Mapping[str, Any] | None = None,
+    address: str | None = None,
 ) -> None:
     """Refuse options that a job of this shape, or a launcher's copy of hpckit, cannot honour.
 
@@ -87,6 +102,20 @@ def check_options(
         raise UsageError("--ranks is for spmd jobs: a farm takes --workers N")
     if engine == "serial" and (workers or 1) > 1:
         raise UsageError(f"--workers {workers}: the engine serial has one; take threads, processes")
+    if address is not None:
+        _check_address(kind, engine, address)
+
+
+def _check_address(kind: str, engine: str | None, address: str) -> None:
+    from hpckit.run.engines import DEFAULT, engine_class
+
+    if kind == "spmd":
+        raise UsageError("--address is for farms: an spmd job takes --ranks N")
+    engine = engine or DEFAULT
+    if not getattr(engine_class(engine), "has_address", False):
+        raise UsageError(
+            f"--address {address}: the engine {engine} has its workers here; take --engine dask"
+        )
 
 
 def refuse_copies(kind: str) -> None:
@@ -123,7 +152,11 @@ def say_of_source(run: Run) -> None:
 
 
 def work_farm_shown(
-    run: Run, engine: str | None, workers: int | None, again: frozenset[TaskState]
+    run: Run,
+    engine: str | None,
+    workers: int | None,
+    again: frozenset[TaskState],
+    address: str | None = None,
 ) -> Manifest:
     """Do the tasks of a farm that are in one of the states `again`, and show the progress."""
     from hpckit.run.engines import DEFAULT
@@ -137,7 +170,7 @@ def work_farm_shown(
         _prepare_launcher(asked.ntasks)
     workers = 1 if engine == "serial" else workers or run.manifest.workers or fitting
     with progress_shown(run.manifest.job.name) as terminal:
-        return work_farm(run, engine, workers, terminal.report, again=again)
+        return work_farm(run, engine, workers, terminal.report, again=again, address=address)
 
 
 def _prepare_launcher(ranks: int) -> None:

@@ -27,6 +27,15 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+def address_option(function: F) -> F:
+    """Add --address: of workers that are there already."""
+    return click.option(
+        "--address",
+        metavar="URL",
+        help="Of a scheduler for --engine dask, such as tcp://HOST:8786: its workers do the tasks.",
+    )(function)
+
+
 def run_argument(function: F) -> F:
     """Add RUN: a directory, an id, the beginning of one, or `last`."""
     return click.argument("run", metavar="RUN")(function)

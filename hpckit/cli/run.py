@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from hpckit.cli.foreground import check_options, summarise, work_new
-from hpckit.cli.options import output_option, rules_options
+from hpckit.cli.options import address_option, output_option, rules_options
 from hpckit.run.engines import DEFAULT, ENGINES
 from hpckit.threads import limit_threads
 
@@ -23,6 +23,7 @@ from hpckit.threads import limit_threads
     help=f"What executes a farm's tasks  [default: {DEFAULT}]",
 )
 @click.option("--workers", type=click.IntRange(1), help="Workers of a farm  [default: the cores]")
+@address_option
 @click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
@@ -33,6 +34,7 @@ def command(
     parameters: tuple[str, ...],
     engine: str | None,
     workers: int | None,
+    address: str | None,
     ranks: int | None,
     tasks: Path | None,
     seed: int | None,
@@ -49,7 +51,7 @@ def command(
 
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
-    check_options(loaded.job.kind, engine, workers, ranks, rules)
+    check_options(loaded.job.kind, engine, workers, ranks, rules, address)
     run = create.create(
         loaded,
         sweep,
@@ -58,5 +60,5 @@ def command(
         seed=seed,
         rules=rules,
     )
-    final = work_new(run, engine=engine, workers=workers, ranks=ranks)
+    final = work_new(run, engine=engine, workers=workers, ranks=ranks, address=address)
     sys.exit(summarise(run, final))

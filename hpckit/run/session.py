@@ -34,7 +34,13 @@ from hpckit.threads import limit_threads
 
 
 def work_farm(
-    run: Run, engine: str, workers: int, report: Report, *, again: frozenset[TaskState]
+    run: Run,
+    engine: str,
+    workers: int,
+    report: Report,
+    *,
+    again: frozenset[TaskState],
+    address: str | None = None,
 ) -> Manifest:
     """Do the tasks of a run that are in one of the states `again`; return the final manifest.
 
@@ -57,7 +63,7 @@ def work_farm(
         manifest = run.manifest.started(engine=engine, workers=workers)
         manifest.write(run.dir.manifest)
         try:
-            place = Workplace(workers, run.dir.log("worker-{pid}"))
+            place = Workplace(workers, run.dir.log("worker-{pid}"), address)
             driver = _driver(run, lambda: make(place), report, again)
             used = driver.used
             if driver.done + driver.failed < driver.total:

@@ -26,6 +26,7 @@ ENGINES = {
     "serial": "hpckit.run.engines.serial:SerialEngine",
     "threads": "hpckit.run.engines.threads:ThreadsEngine",
     "processes": "hpckit.run.engines.processes:ProcessesEngine",
+    "dask": "hpckit.run.engines.dask:DaskEngine",
 }
 DEFAULT = "processes"
 GROUP = "hpckit.engines"

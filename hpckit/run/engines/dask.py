@@ -1,0 +1,160 @@
+"""Dask workers: those of a scheduler whose address is given, or processes on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import BrokenExecutor, Future
+from contextlib import suppress
+from threading import Thread
+from typing import Any, ClassVar, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+from hpckit.errors import LaunchError
+from hpckit.run.engines import Engine, Workplace
+from hpckit.run.engines.dask_crew import Crew
+from hpckit.run.engines.dask_ground import GivenScheduler, Ground, OwnCluster, patience
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WATCH_SECONDS = 0.2
+"""Between two questions to the scheduler which workers it has."""
+
+END_SECONDS = 10.0
+KILL_SECONDS = 3.0
+"""What the orderly end, and the other, may take."""
+
+
+class DaskEngine(Engine):
+    """Dask workers, each given a call by the driver and one that waits.
+
+    The client, all bookkeeping and, unless one is given, the scheduler live in one thread. Tasks
+    run in a thread of their worker's, so that they cannot set signal handlers.
+    """
+
+    needs: ClassVar[str] = "dask"
+    has_address: ClassVar[bool] = True
+
+    def __init__(self, place: Workplace) -> None:
+        super().__init__(place)
+        self._is_given = place.address is not None
+        self._log = place.log if self._is_given else None
+        self._ground: Ground = GivenScheduler(place) if self._is_given else OwnCluster(place)
+        self._client: Any = None
+        self._crew: Crew | None = None
+        self._pickled: WeakKeyDictionary[Future[Any], bytes] = WeakKeyDictionary()
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._serve, name="hpckit-dask", daemon=True)
+        self._thread.start()
+        try:
+            self._do(self._start())
+        except BaseException:
+            self.kill()
+            raise
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Hand in a call; `fn` is known to the workers by its name."""
+        assert self._crew is not None
+        pickled = pickle.dumps((fn, args, kwargs), protocol=5)
+        future: Future[T] = self._begin(self._crew.work(pickled))
+        self._pickled[future] = pickled
+        return future
+
+    def abandon(self, call: Future[Any]) -> None:
+        """End the worker at a call."""
+        self._begin(self._abandon(self._pickled[call]))
+
+    def close(self) -> None:
+        """End the workers, or leave those of a given scheduler."""
+        self._end(self._close(), END_SECONDS)
+
+    def kill(self) -> None:
+        """Kill the workers; those of a given scheduler are restarted if they are at a task."""
+        self._end(self._kill(), KILL_SECONDS)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End all, as executors do."""
+        self.close()
+
+    def death(self) -> str:
+        """Say how the latest worker that died has ended."""
+        self.kill()
+        return (self._crew and self._crew.latest_reason) or super().death()
+
+    def _serve(self) -> None:
+        # What this thread starts, it starts deaf to Ctrl-C, from the first moment on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _do(self, work: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
+        return self._begin(work).result(seconds)
+
+    def _end(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
+        if not self._thread.is_alive():
+            work.close()
+            return
+        with suppress(Exception):
+            self._do(work, seconds)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(KILL_SECONDS)
+
+    async def _start(self) -> None:
+        self._client = await self._ground.open()
+        self._crew = Crew(self._client, self._log, self._ground.reason)
+        self._watching = asyncio.ensure_future(self._watch(self._crew))
+        while not self._crew.places and self._crew.trouble is None:
+            await asyncio.sleep(0.01)
+        if self._crew.trouble is not None:
+            raise self._crew.trouble
+
+    async def _watch(self, crew: Crew) -> None:
+        """Tell the crew which workers there are, until there can be none any more."""
+        since = time.monotonic()
+        while crew.trouble is None:
+            with suppress(Exception):
+                crew.update(set(await self._client.scheduler.ncores()))
+            if self._client.status != "running":
+                crew.scatter()
+            if crew.places or self._client.status == "connecting":
+                since = time.monotonic()
+            if self._client.status == "closed" or time.monotonic() > since + patience():
+                crew.give_up(LaunchError(self._ground.gone()))
+            if self._is_given and crew.places:
+                self.workers = len(crew.places)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _abandon(self, pickled: bytes) -> None:
+        assert self._crew is not None
+        address = self._crew.abandon(pickled)
+        if address is not None:
+            await self._ground.end(address)
+
+    async def _kill(self) -> None:
+        places = self._crew.places.values() if self._crew is not None else []
+        busy = {place.address for place in places if place.calls}
+        self._give_up()
+        await self._ground.end_all(busy)
+        await self._close()
+
+    async def _close(self) -> None:
+        self._give_up()
+        if self._client is not None:
+            await self._client.close()
+        await self._ground.close()
+
+    def _give_up(self) -> None:
+        if self._crew is not None:
+            self._crew.give_up(BrokenExecutor("the engine has been ended"))

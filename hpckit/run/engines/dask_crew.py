@@ -1,0 +1,271 @@
+"""The calls in flight, each at a worker of a dask scheduler that the driver has chosen.
+
+The scheduler is told where each call goes and moves none by itself. So it is known which call
+a worker had begun when it died: no call can take worker after worker down unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distributed import Client, KilledWorker
+
+from hpckit.errors import LaunchError
+from hpckit.run.engines import WorkerDied
+from hpckit.run.engines.dask_worker import WITHDRAWN, withdraw, work
+
+T = TypeVar("T")
+
+DEPTH = 2
+"""Calls at a worker: one that it works on, one that waits for it."""
+
+LOST_SECONDS = 5.0
+"""For which the scheduler may still know a worker that is lost."""
+
+
+@dataclass(eq=False)
+class Call:
+    """A call in flight.
+
+    Attributes
+    ----------
+    withdrawn
+        Done once it has been taken back from the worker it waited for.
+    is_left
+        Whether nobody waits for its answer any more.
+    """
+
+    pickled: bytes
+    ticket: str = field(default_factory=lambda: f"hpckit-{uuid.uuid4()}")
+    withdrawn: asyncio.Future[None] = field(default_factory=lambda: _future())
+    is_asked_back: bool = False
+    is_left: bool = False
+
+
+@dataclass
+class _Errand:
+    """Whose unpickling is the work: the scheduler, which unpickles calls, needs no hpckit."""
+
+    ticket: str
+    log: Path | None
+    pickled: bytes
+
+    def __reduce__(self) -> Any:
+        return work, (self.ticket, self.log, self.pickled)
+
+
+@dataclass(eq=False)
+class Place:
+    """A worker and the calls at it, in the order in which it works them off.
+
+    Attributes
+    ----------
+    lost
+        Done once the worker is gone: the call whose fault it was, if anyone's.
+    """
+
+    address: str
+    calls: list[Call] = field(default_factory=list)
+    lost: asyncio.Future[Call | None] = field(default_factory=lambda: _future())
+
+
+class Crew:
+    """Places calls, and places those again that a lost worker had not begun.
+
+    Everything here belongs to one event loop.
+
+    Attributes
+    ----------
+    places
+        By address, all workers that can be given calls.
+    trouble
+        Why nothing can be done any more.
+    latest_reason
+        How the latest worker ended that died at a call.
+
+    Parameters
+    ----------
+    log
+        Of workers that are not the driver's own.
+    reason
+        Finds out how the worker at an address ended.
+    """
+
+    def __init__(
+        self, client: Client, log: Path | None, reason: Callable[[str], Awaitable[str]]
+    ) -> None:
+        self.places: dict[str, Place] = {}
+        self.trouble: Exception | None = None
+        self.latest_reason: str | None = None
+        self._client = client
+        self._log = log
+        self._reason = reason
+        self._changed = asyncio.Event()
+        self._waiting = 0
+        self._lost_at: dict[str, float] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+
+    async def work(self, pickled: bytes) -> Any:
+        """Have a call done by a worker; return what it returns.
+
+        Raises
+        ------
+        WorkerDied
+            The worker died at it.
+        LaunchError
+            There is no worker, or it cannot do calls.
+        """
+        while True:
+            call = Call(pickled)
+            place = await self._seat(call)
+            try:
+                answer = await self._at(place, call)
+            finally:
+                place.calls.remove(call)
+                self._tell()
+            if answer != WITHDRAWN:
+                went_well, value = pickle.loads(answer)
+                if went_well:
+                    return value
+                raise value
+
+    def update(self, addresses: set[str]) -> None:
+        """Take note of the workers that the scheduler has."""
+        for address in self.places.keys() - addresses:
+            self.lose(address)
+        now = time.monotonic()
+        self._lost_at = {
+            address: at
+            for address, at in self._lost_at.items()
+            if address in addresses and now < at + LOST_SECONDS
+        }
+        for address in addresses - self.places.keys() - self._lost_at.keys():
+            self.places[address] = Place(address)
+        self._tell()
+
+    def lose(self, address: str, guilty: Call | None = None) -> None:
+        """Give up a worker; without a guilty call it is the one it had begun."""
+        place = self.places.pop(address, None)
+        if place is not None:
+            first = place.calls[0] if place.calls else None
+            place.lost.set_result(guilty or first)
+            self._lost_at[address] = time.monotonic()
+
+    def abandon(self, pickled: bytes) -> str | None:
+        """Give up the worker that a call is at; return its address."""
+        for address, place in self.places.items():
+            for call in place.calls:
+                if call.pickled is pickled:
+                    self.lose(address, call)
+                    return address
+        return None
+
+    def scatter(self) -> None:
+        """Give up all workers, for no fault of theirs."""
+        while self.places:
+            _, place = self.places.popitem()
+            place.lost.set_result(None)
+
+    def give_up(self, trouble: Exception) -> None:
+        """End all calls, and those to come."""
+        self.trouble = self.trouble or trouble
+        self.scatter()
+        self._tell()
+
+    async def _seat(self, call: Call) -> Place:
+        """Wait for a worker that can take one more call, and put it there."""
+        self._waiting += 1
+        try:
+            while self.trouble is None:
+                place = min(self.places.values(), key=lambda p: len(p.calls), default=None)
+                if place is not None and len(place.calls) < DEPTH:
+                    place.calls.append(call)
+                    return place
+                await self._changed.wait()
+            raise self.trouble
+        finally:
+            self._waiting -= 1
+
+    async def _at(self, place: Place, call: Call) -> bytes:
+        """Have a call done at a place; `WITHDRAWN` if it has to be done at another."""
+        future = self._client.submit(
+            pickle.loads,
+            pickle.dumps(_Errand(call.ticket, self._log, call.pickled)),
+            key=call.ticket,
+            workers=[place.address],
+            pure=False,
+        )
+        answer = self._spawn(self._answer(future, place, call))
+        try:
+            ends: set[asyncio.Future[Any]] = {answer, place.lost, call.withdrawn}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            told = answer.result() if answer.done() else None
+            if told is not None:
+                return told
+            if place.lost.done() and place.lost.result() is call:
+                self.latest_reason = await self._reason(place.address)
+                raise WorkerDied(self.latest_reason)
+            return WITHDRAWN
+        finally:
+            # Its answer is not cancelled: the client fetches those of several calls at once, and
+            # would cancel them all.
+            call.is_left = True
+            future.release()
+
+    async def _answer(self, future: Any, place: Place, call: Call) -> bytes | None:
+        """Return the answer once it is there; None if the place is lost."""
+        try:
+            return bytes(await future)
+        except KilledWorker:
+            self.lose(place.address)
+        except (CancelledError, asyncio.CancelledError):
+            if not future.cancelled():
+                raise
+            if not call.is_left:
+                # The connection to the scheduler is lost, and all that it knew with it.
+                self.scatter()
+        except Exception as error:
+            raise LaunchError(
+                f"the dask worker {place.address} cannot do tasks ({error}): it needs the "
+                "versions of Python and hpckit that this command has, and the job's packages"
+            ) from None
+        return None
+
+    def _tell(self) -> None:
+        """Wake those that wait for a place; an idle one gets what waits for another."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+        idle = any(not place.calls for place in self.places.values())
+        if not idle or self._waiting:
+            return
+        for place in self.places.values():
+            if len(place.calls) == DEPTH and not place.calls[-1].is_asked_back:
+                self._spawn(self._ask_back(place, place.calls[-1]))
+                return
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin something in the background; the event loop itself does not hold it."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _ask_back(self, place: Place, call: Call) -> None:
+        call.is_asked_back = True
+        with suppress(Exception):
+            told = await self._client.run(withdraw, call.ticket, workers=[place.address])
+            if told.get(place.address) and not call.withdrawn.done():
+                call.withdrawn.set_result(None)
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()

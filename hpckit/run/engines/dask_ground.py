@@ -1,0 +1,271 @@
+"""Where the workers of the engine dask come from: a cluster of its own, or one at an address."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import suppress
+from typing import Any, Protocol
+
+import cryptography  # noqa: F401  (for Security.temporary, which imports it late)
+import dask
+from dask.utils import parse_timedelta
+from distributed import Client, Nanny, Scheduler, Security
+from distributed.comm import connect
+from distributed.deploy.spec import SpecCluster
+
+from hpckit.errors import LaunchError, UsageError
+from hpckit.processes import ending
+from hpckit.run.engines import Workplace
+from hpckit.run.engines.dask_worker import Settle, end_process, silence
+
+LOOPBACK = "127.0.0.1"
+
+ANSWER_SECONDS = 10.0
+"""For which a scheduler is looked for at the beginning."""
+
+GRACE_SECONDS = 2.0
+"""What workers get to end by themselves before they are killed."""
+
+REASON_SECONDS = 1.0
+"""For which the exit status of a worker is waited for that the scheduler has missed."""
+
+START_SECONDS = 60
+"""What a new worker process has to reach the scheduler."""
+
+OWN = {
+    # Each call is placed by the driver, and is its own to repeat.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.deploy.lost-worker-timeout": "1 day",
+    # A task that does not let other threads run is no reason to end its worker.
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
+    # Loopback is faster than any compression.
+    "distributed.comm.compression": None,
+}
+"""How a cluster is configured that nobody else uses."""
+
+DRIVER = {"distributed.admin.large-graph-warning-threshold": "1 TiB"}
+"""How the client is, which must not warn on the terminal."""
+
+
+class Ground(Protocol):
+    """Where workers come from."""
+
+    async def open(self) -> Client:
+        """Return a client of the scheduler."""
+
+    async def reason(self, address: str) -> str:
+        """Say how the worker that was at an address ended."""
+
+    async def end(self, address: str) -> None:
+        """End a worker at once."""
+
+    async def end_all(self, busy: set[str]) -> None:
+        """End all work at once, of which there is some at `busy` addresses."""
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+
+    def gone(self) -> str:
+        """Say that the scheduler is gone, and what can be done."""
+
+
+class OwnCluster:
+    """A scheduler in this process, and worker processes that end with it.
+
+    All connections are on the loopback interface and need the key that is made here.
+    """
+
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+        self._cluster: Any = None
+
+    async def open(self) -> Client:
+        """Start all; see `Ground`."""
+        silence()
+        dask.config.set({**OWN, **DRIVER})
+        security = Security.temporary()
+        both = {"host": LOOPBACK, "protocol": "tls", "security": security}
+        web = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
+        worker = {
+            **both,
+            **web,
+            "nthreads": 1,
+            "memory_limit": None,
+            "death_timeout": START_SECONDS,
+            "silence_logs": logging.CRITICAL,
+            "plugins": (Settle(self._place.log),),
+        }
+        self._cluster = SpecCluster(
+            scheduler={"cls": Scheduler, "options": {**both, **web}},
+            workers={i: {"cls": _Nanny, "options": worker} for i in range(self._place.workers)},
+            security=security,
+            asynchronous=True,
+        )
+        try:
+            await self._cluster
+            return await Client(
+                self._cluster, asynchronous=True, set_as_default=False, direct_to_workers=True
+            )
+        except Exception as error:
+            raise LaunchError(f"dask's workers did not start: {error}") from error
+
+    async def reason(self, address: str) -> str:
+        """Say how a worker ended, from its exit status."""
+        for _ in range(100):
+            for nanny in self._nannies():
+                if address in nanny.endings:
+                    return f"the worker process {nanny.endings[address]}"
+            await asyncio.sleep(REASON_SECONDS / 100)
+        return "the worker process died"
+
+    async def end(self, address: str) -> None:
+        """Kill a worker and what its task has started; its nanny starts another."""
+        for nanny in self._nannies():
+            if nanny.worker_address == address:
+                _kill(nanny.pid)
+
+    async def end_all(self, busy: set[str]) -> None:
+        """Kill all workers, and what their tasks have started."""
+        for nanny in self._nannies():
+            # Or it would start another.
+            nanny.close_gracefully()
+            _kill(nanny.pid)
+
+    async def close(self) -> None:
+        """End the workers and the scheduler."""
+        if self._cluster is not None:
+            await self._cluster.close()
+
+    def gone(self) -> str:
+        """Say that the own scheduler has failed."""
+        return "dask's scheduler in this process has ended, or all of its workers have"
+
+    def _nannies(self) -> list[Any]:
+        return [] if self._cluster is None else list(self._cluster.workers.values())
+
+
+class _Nanny(Nanny):  # type: ignore[misc]
+    """Remembers how its workers ended, and ends what their tasks have started."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.endings: dict[str, str] = {}
+        self._group: int | None = None
+
+    async def instantiate(self) -> Any:
+        status = await super().instantiate()
+        self._group = self.pid
+        return status
+
+    def _on_worker_exit_sync(self, exitcode: int) -> None:
+        self.endings[str(self.worker_address)] = ending(exitcode)
+        if self._group is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._group, signal.SIGKILL)
+        super()._on_worker_exit_sync(exitcode)
+
+    async def close(self, timeout: float = GRACE_SECONDS, reason: str = "nanny-close") -> Any:
+        return await super().close(timeout=min(timeout, GRACE_SECONDS), reason=reason)
+
+
+class GivenScheduler:
+    """A scheduler that is there already, with the workers that it has."""
+
+    def __init__(self, place: Workplace) -> None:
+        assert place.address is not None
+        self.address = place.address
+        self._run = place.log.parent.parent
+        self._client: Any = None
+
+    async def open(self) -> Client:
+        """Connect to it; see `Ground`.
+
+        Raises
+        ------
+        UsageError
+            There is no scheduler.
+        """
+        silence()
+        dask.config.set(DRIVER)
+        try:
+            arguments = Security().get_connection_args("client")
+            seconds = min(patience(), ANSWER_SECONDS)
+            comm = await connect(self.address, timeout=seconds, **arguments)
+            await comm.close()
+            self._client = await Client(
+                self.address, asynchronous=True, set_as_default=False, timeout=patience()
+            )
+        except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
+            raise UsageError(
+                f"--address {self.address}: no dask scheduler answers ({_headline(error)}): "
+                "an address looks like tcp://HOST:8786, as `dask scheduler` prints it"
+            ) from None
+        return self._client
+
+    async def reason(self, address: str) -> str:
+        """Say that a worker was lost: only its own machine knows more."""
+        return f"the dask worker {address} was lost; its own output may say why"
+
+    async def end(self, address: str) -> None:
+        """End a worker process; if it has a nanny that starts another."""
+        await self._end({address}, only_if_restarted=False)
+
+    async def end_all(self, busy: set[str]) -> None:
+        """End the tasks at work, by ending the worker processes that nannies start anew."""
+        if busy:
+            await self._end(busy, only_if_restarted=True)
+
+    async def close(self) -> None:
+        """Leave the scheduler and its workers as they are."""
+
+    def gone(self) -> str:
+        """Say what is missing and how to go on without losing what was done."""
+        resume = f"hpckit resume {self._run}"
+        if self._client is None or self._client.status == "running":
+            return (
+                f"{self.address}: this dask scheduler has no workers: start some with "
+                f"`dask worker {self.address} --nthreads 1`, then go on with: "
+                f"{resume} --address {self.address}"
+            )
+        return (
+            f"{self.address}: the dask scheduler was lost and did not come back within "
+            f"{patience():g} s; what was done is sealed, go on here with: "
+            f"{resume} --engine processes"
+        )
+
+    async def _end(self, addresses: set[str], only_if_restarted: bool) -> None:
+        with suppress(Exception):
+            ended = self._client.run(end_process, only_if_restarted, workers=list(addresses))
+            await asyncio.wait_for(ended, GRACE_SECONDS)
+
+
+def patience() -> float:
+    """Return for how many seconds a scheduler, or its first worker, is waited for: 30, by default.
+
+    It is what dask itself takes for the limit of a connection.
+    """
+    return float(parse_timedelta(dask.config.get("distributed.comm.timeouts.connect")))
+
+
+def _kill(pid: int | None) -> None:
+    if pid is None:
+        return
+    for kill in (os.killpg, os.kill):
+        # It may not have made a group yet.
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _headline(error: BaseException) -> str:
+    told = str(error) or type(error).__name__
+    return told.splitlines()[0]
