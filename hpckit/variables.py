@@ -12,5 +12,8 @@ LAUNCHER = "HPCKIT_LAUNCHER"
 DRIVER = "HPCKIT_DRIVER"
 """Which driver has launched a rank: its token."""
 
+BROKER = "HPCKIT_BROKER"
+"""The URL of the Redis server that the engine celery uses: it holds a password."""
+
 OF_ONE_JOB = (WARNING, NTASKS, LAUNCHER, DRIVER)
 """What must not go from one job into another that is submitted from within it."""

@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpckit.cli.foreground import check_options, say_of_source, summarise, work, work_farm_shown
-from hpckit.cli.options import (
-    ENGINE_HELP,
-    F,
-    address_option,
-    output_option,
-    resource_options,
-    site_option,
-)
+from hpckit.cli.foreground import say_of_source, summarise, work, work_farm_shown
+from hpckit.cli.means import Means, means_options
+from hpckit.cli.options import F, output_option, resource_options, site_option
 from hpckit.errors import UsageError
-from hpckit.run.engines import ENGINES
 from hpckit.store import create
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest, State
@@ -37,14 +30,16 @@ if TYPE_CHECKING:
 class Again:
     """How the user wants a run to go on; what is None stays as it was."""
 
-    engine: str | None
-    workers: int | None
-    address: str | None
+    means: Means
     site: str | None
     here: bool
     walltime: str | None
     mem: str | None
-    ranks: int | None = None
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Again:
+        """Make it of a command's options."""
+        return cls(Means.taken_from(options), **options)
 
     def site_of(self, run: Run) -> Site | None:
         """Return the site that the run is to be submitted to; None means the foreground.
@@ -67,9 +62,9 @@ class Again:
             site = latest.site
         if site is None and (self.walltime or self.mem):
             raise UsageError("--walltime and --mem are for runs that are submitted: give --site")
-        for option, given in (("--engine", self.engine), ("--address", self.address)):
-            if site is not None and given:
-                raise UsageError(f"{option} is for the foreground: give --here")
+        for option in ("engine", "address", "broker"):
+            if site is not None and getattr(self.means, option):
+                raise UsageError(f"--{option} is for the foreground: give --here")
         return site
 
 
@@ -78,9 +73,7 @@ def again_options(function: F) -> F:
     options: list[Callable[[Any], Any]] = [
         click.option("--here", is_flag=True, help="In the foreground, though it was submitted."),
         site_option,
-        click.option("--engine", type=click.Choice(list(ENGINES)), help=ENGINE_HELP),
-        click.option("--workers", type=click.IntRange(1), help="Another number of workers."),
-        address_option,
+        means_options,
         resource_options,
         output_option,
     ]
@@ -123,8 +116,8 @@ def go_on(run: Run, options: Again, states: frozenset[TaskState], *, complete: s
     """
     site = options.site_of(run)
     manifest = run.manifest
-    engine = options.engine or (manifest.engine if site is None else None)
-    check_options(run.job.kind, engine, options.workers, options.ranks, options.address)
+    means = options.means.or_as_in(manifest) if site is None else options.means
+    _require_fitting(run, means)
     if manifest.state is State.COMPLETED and run.dir.results.is_file():
         click.echo(f"{manifest.id}: is complete, {complete}")
         return 0
@@ -133,10 +126,16 @@ def go_on(run: Run, options: Again, states: frozenset[TaskState], *, complete: s
     again = create.take_up(run)
     say_of_source(again)
     if run.job.kind == "spmd":
-        final = work(again, engine=None, workers=None, ranks=options.ranks)
+        final = work(again, means)
     else:
-        final = work_farm_shown(again, options.engine, options.workers, states, options.address)
+        final = work_farm_shown(again, means, states)
     return summarise(again, final)
+
+
+def _require_fitting(run: Run, means: Means) -> None:
+    if run.job.kind == "spmd":
+        means = replace(means, engine=None, workers=None)
+    means.require_fitting(run.job, run.manifest.job.rules)
 
 
 def _submit(run: Run, site: Site, options: Again, states: frozenset[TaskState]) -> int:
@@ -144,9 +143,9 @@ def _submit(run: Run, site: Site, options: Again, states: frozenset[TaskState]) 
 
     before = _grown(run, wish_again(run))
     resources = asked(
-        before.resources, ranks=options.ranks, walltime=options.walltime, mem=options.mem
+        before.resources, ranks=options.means.ranks, walltime=options.walltime, mem=options.mem
     )
-    wish = replace(before, resources=resources, workers=options.workers or before.workers)
+    wish = replace(before, resources=resources, workers=options.means.workers or before.workers)
     tell(submit_again(run, site, wish, states))
     return 0
 

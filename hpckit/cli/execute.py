@@ -138,10 +138,11 @@ def _rank_by_hand(
 
 def _farm(loaded: LoadedJob, sweep: Sweep, seed: int | None, output: Path | None) -> NoReturn:
     """Run a farm as `hpckit run` does, but not once a rank."""
-    from hpckit.cli.foreground import refuse_copies, summarise, work_new
+    from hpckit.cli.foreground import summarise, work_new
+    from hpckit.cli.means import Means, refuse_copies
     from hpckit.store.create import create
     from hpckit.store.rundir import runs_root
 
     refuse_copies(loaded.job.kind)
     run = create(loaded, sweep, root=runs_root(output), argv=sys.argv[1:], seed=seed)
-    sys.exit(summarise(run, work_new(run, engine=None, workers=None, ranks=None)))
+    sys.exit(summarise(run, work_new(run, Means())))

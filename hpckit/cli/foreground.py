@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from hpckit.cli.means import Means
 from hpckit.cli.terminal import progress_shown
 from hpckit.errors import BusyError, UsageError
 from hpckit.store.create import Run
@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 MAX_REASONS = 3
 
 
-def work(
-    run: Run,
-    *,
-    engine: str | None,
-    workers: int | None,
-    ranks: int | None,
-    address: str | None = None,
-) -> Manifest:
+def work(run: Run, means: Means) -> Manifest:
     """Do what is missing of a run.
 
     Raises
@@ -47,18 +40,11 @@ def work(
     if run.job.kind == "spmd":
         from hpckit.cli.ranks import work_ranks
 
-        return work_ranks(run, ranks)
-    return work_farm_shown(run, engine, workers, frozenset({TaskState.MISSING}), address)
+        return work_ranks(run, means.ranks)
+    return work_farm_shown(run, means, frozenset({TaskState.MISSING}))
 
 
-def work_new(
-    run: Run,
-    *,
-    engine: str | None,
-    workers: int | None,
-    ranks: int | None,
-    address: str | None = None,
-) -> Manifest:
+def work_new(run: Run, means: Means) -> Manifest:
     """Do the whole of a run that was just made; leave nothing of one that is refused.
 
     Raises
@@ -67,74 +53,13 @@ def work_new(
         As `work`.
     """
     try:
-        return work(run, engine=engine, workers=workers, ranks=ranks, address=address)
+        return work(run, means)
     except BusyError:
         raise
     except UsageError:
         if not run.dir.holds_work():
             shutil.rmtree(run.dir.path, ignore_errors=True)
         raise
-
-
-def check_options(
-    kind: str,
-    engine: str | None,
-    workers: int | None,
-    ranks: int | None,
-    rules: Mapping[str, Any] | None = None,
-    address: str | None = None,
-) -> None:
-    """Refuse options that a job of this shape, or a launcher's copy of hpckit, cannot honour.
-
-    Raises
-    ------
-    UsageError
-        One of them was given.
-    """
-    refuse_copies(kind)
-    if kind == "spmd" and (engine is not None or workers is not None):
-        given = "--engine" if engine is not None else "--workers"
-        raise UsageError(f"{given} is for farms: an spmd job takes --ranks N")
-    for name, value in (rules or {}).items():
-        if kind == "spmd" and value is not None:
-            raise UsageError(f"--{name.replace('_', '-')} is for farms: an spmd job has no tasks")
-    if kind == "farm" and ranks is not None:
-        raise UsageError("--ranks is for spmd jobs: a farm takes --workers N")
-    if engine == "serial" and (workers or 1) > 1:
-        raise UsageError(f"--workers {workers}: the engine serial has one; take threads, processes")
-    if address is not None:
-        _check_address(kind, engine, address)
-
-
-def _check_address(kind: str, engine: str | None, address: str) -> None:
-    from hpckit.run.engines import DEFAULT, engine_class
-
-    if kind == "spmd":
-        raise UsageError("--address is for farms: an spmd job takes --ranks N")
-    engine = engine or DEFAULT
-    if not getattr(engine_class(engine), "has_address", False):
-        raise UsageError(
-            f"--address {address}: the engine {engine} has its workers here; take --engine dask"
-        )
-
-
-def refuse_copies(kind: str) -> None:
-    """Refuse to be one of several copies that a launcher started: each would do the whole job.
-
-    Raises
-    ------
-    UsageError
-        There are several.
-    """
-    from hpckit.run.ranks import launched_ranks
-
-    copies = launched_ranks() or 1
-    if copies > 1:
-        remedy = "mpirun -n N hpckit exec JOB" if kind == "spmd" else "hpckit run JOB, once"
-        raise UsageError(
-            f"a launcher started {copies} copies of this command, and each would do the whole "
-            f"job: start it as {remedy}"
-        )
 
 
 def say_of_source(run: Run) -> None:
@@ -151,24 +76,19 @@ def say_of_source(run: Run) -> None:
         )
 
 
-def work_farm_shown(
-    run: Run,
-    engine: str | None,
-    workers: int | None,
-    again: frozenset[TaskState],
-    address: str | None = None,
-) -> Manifest:
+def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Manifest:
     """Do the tasks of a farm that are in one of the states `again`, and show the progress."""
-    from hpckit.run.engines import DEFAULT
+    from hpckit.run.engines import engine_class
     from hpckit.run.session import work_farm
-    from hpckit.store.provenance import usable_cores
 
-    engine = engine or run.manifest.engine or DEFAULT
+    means = means.or_as_in(run.manifest)
+    engine = means.engine_of(run.job)
     asked = run.job.resources
-    fitting = max(usable_cores() // (asked.cpus_per_task * asked.ntasks), 1)
     if asked.ntasks > 1:
         _prepare_launcher(asked.ntasks)
-    workers = 1 if engine == "serial" else workers or run.manifest.workers or fitting
+    cpus = asked.cpus_per_task * asked.ntasks
+    workers = engine_class(engine).fitting_workers(means.workers, cpus)
+    address = means.where(run.job)
     with progress_shown(run.manifest.job.name) as terminal:
         return work_farm(run, engine, workers, terminal.report, again=again, address=address)
 

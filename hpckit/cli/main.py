@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "Run a job here, in the foreground.",
     "submit": "Submit a job to a cluster's scheduler.",
     "render": "Print the batch script of a job; `sbatch` runs it as it is.",
+    "worker": "Work for drivers that have the engine celery, until Ctrl-C.",
     "exec": "Run one rank of a job, or a whole farm, under whatever started it.",
     "resume": "End what is missing of a run.",
     "retry": "Do the failed tasks of a farm again, and those that are missing.",

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-ENGINE_HELP = "Another engine than before."
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -25,15 +24,6 @@ def output_option(function: F) -> F:
 def json_option(function: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
-def address_option(function: F) -> F:
-    """Add --address: of workers that are there already."""
-    return click.option(
-        "--address",
-        metavar="URL",
-        help="Of a scheduler for --engine dask, such as tcp://HOST:8786: its workers do the tasks.",
-    )(function)
 
 
 def run_argument(function: F) -> F:

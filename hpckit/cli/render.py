@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hpckit import __version__
-from hpckit.cli.foreground import check_options
+from hpckit.cli.means import Means
 from hpckit.cli.options import output_option
 from hpckit.errors import UsageError
 
@@ -42,7 +42,7 @@ def command(
     where = load_site(site)
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
-    check_options(loaded.job.kind, None, workers, ranks)
+    Means(workers=workers, ranks=ranks).require_fitting(loaded.job)
     if sweep.table is not None and loaded.job.kind == "spmd":
         raise UsageError("--tasks: an spmd job runs one point: give it as NAME=VALUE")
     arguments = [f"{name}={text}" for name, text in sweep.assignments.items()]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from hpckit.cli.foreground import check_options, summarise, work_new
+from hpckit.cli.foreground import summarise, work_new
+from hpckit.cli.means import Means, means_options
 from hpckit.cli.options import output_option, run_argument
-from hpckit.run.engines import ENGINES
 from hpckit.threads import limit_threads
 
 
 @click.command(help="Repeat a run from its manifest, and say whether it is the same.")
 @run_argument
-@click.option("--engine", type=click.Choice(list(ENGINES)), help="Another engine than before.")
-@click.option("--workers", type=click.IntRange(1), help="Another number of workers than before.")
+@means_options
 @click.option("--ranks", type=click.IntRange(1), help="Another number of ranks than before.")
 @click.option(
     "--rtol",
@@ -34,12 +33,10 @@ from hpckit.threads import limit_threads
 @output_option
 def command(
     run: str,
-    engine: str | None,
-    workers: int | None,
-    ranks: int | None,
     rtol: float,
     atol: float,
     output: Path | None,
+    **options: Any,
 ) -> NoReturn:
     """Run again with the same job file, parameters and seed."""
     limit_threads(1)
@@ -51,17 +48,13 @@ def command(
     require_results(first)
     original = reopen(first)
     before = original.manifest
-    check_options(original.job.kind, engine or before.engine, workers, ranks)
+    means = Means.taken_from(options).or_as_in(before)
+    means.require_fitting(original.job, before.job.rules)
     for change in changed_since(original):
         click.echo(f"hpckit: {change} since {before.id}: its results may differ", err=True)
     root = first.path.parent if output is None else output
     again = repeat(original, root=root, argv=sys.argv[1:])
-    final = work_new(
-        again,
-        engine=engine or before.engine,
-        workers=workers or before.workers,
-        ranks=ranks or before.ranks,
-    )
+    final = work_new(again, means)
     code = summarise(again, final)
     same = _compared(first.results, again.dir.results, rtol, atol)
     sys.exit(max(code, 0 if same else 1))

@@ -24,4 +24,4 @@ def command(run: str, output: Path | None, **options: Any) -> NoReturn:
 
     found = open_again(run, output)
     states = frozenset({TaskState.MISSING})
-    sys.exit(go_on(found, Again(**options), states, complete="nothing is missing"))
+    sys.exit(go_on(found, Again.of(options), states, complete="nothing is missing"))

@@ -27,4 +27,4 @@ def command(run: str, output: Path | None, **options: Any) -> NoReturn:
         name = found.manifest.id
         raise UsageError(f"{name}: has no tasks: `hpckit resume {name}` goes on")
     states = frozenset({TaskState.MISSING, TaskState.FAILED})
-    sys.exit(go_on(found, Again(**options), states, complete="no task has failed"))
+    sys.exit(go_on(found, Again.of(options), states, complete="no task has failed"))

@@ -8,22 +8,16 @@ from typing import Any, NoReturn
 
 import click
 
-from hpckit.cli.foreground import check_options, summarise, work_new
-from hpckit.cli.options import address_option, output_option, rules_options
-from hpckit.run.engines import DEFAULT, ENGINES
+from hpckit.cli.foreground import summarise, work_new
+from hpckit.cli.means import Means, means_options, refuse_rules
+from hpckit.cli.options import output_option, rules_options
 from hpckit.threads import limit_threads
 
 
 @click.command(help="Run a job here, in the foreground.")
 @click.argument("job")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option(
-    "--engine",
-    type=click.Choice(list(ENGINES)),
-    help=f"What executes a farm's tasks  [default: {DEFAULT}]",
-)
-@click.option("--workers", type=click.IntRange(1), help="Workers of a farm  [default: the cores]")
-@address_option
+@means_options
 @click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
@@ -32,14 +26,10 @@ from hpckit.threads import limit_threads
 def command(
     job: str,
     parameters: tuple[str, ...],
-    engine: str | None,
-    workers: int | None,
-    address: str | None,
-    ranks: int | None,
     tasks: Path | None,
     seed: int | None,
     output: Path | None,
-    **rules: Any,
+    **options: Any,
 ) -> NoReturn:
     """Run a job to its end."""
     # Before the job file brings NumPy in, whose BLAS reads these when it loads.
@@ -51,7 +41,10 @@ def command(
 
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
-    check_options(loaded.job.kind, engine, workers, ranks, rules, address)
+    means = Means.taken_from(options)
+    refuse_rules(loaded.job, options)
+    rules = loaded.job.rules.updated(options)
+    means.require_fitting(loaded.job, rules)
     run = create.create(
         loaded,
         sweep,
@@ -60,5 +53,5 @@ def command(
         seed=seed,
         rules=rules,
     )
-    final = work_new(run, engine=engine, workers=workers, ranks=ranks, address=address)
+    final = work_new(run, means)
     sys.exit(summarise(run, final))

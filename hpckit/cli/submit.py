@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpckit.cli.foreground import check_options
+from hpckit.cli.means import Means, refuse_rules
 from hpckit.cli.options import (
     json_option,
     output_option,
@@ -84,7 +84,8 @@ def command(
 
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
-    check_options(loaded.job.kind, None, workers, ranks, rules)
+    Means(workers=workers, ranks=ranks).require_fitting(loaded.job)
+    refuse_rules(loaded.job, rules)
     if loaded.job.kind == "spmd" and (elements or max_running):
         raise UsageError("--elements and --max-running are for farms: an spmd job is one job")
     if dry_run and as_json:

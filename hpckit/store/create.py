@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def create(
     root: Path,
     argv: list[str],
     seed: int | None = None,
-    rules: Mapping[str, Any] | None = None,
+    rules: TaskRules | None = None,
 ) -> Run:
     """Make the run directory of a job and write its manifest.
 
@@ -54,18 +53,16 @@ def create(
     seed
         In place of the job's own.
     rules
-        Fields of `TaskRules`, in place of the job's own where they are not None.
+        In place of the job's own.
 
     Raises
     ------
-    SpecError
-        A rule is not allowed.
     UsageError
         No directory can be made there.
     StoreError
         It cannot be written to.
     """
-    record = _record(loaded, sweep, seed, loaded.job.rules.updated(rules or {}))
+    record = _record(loaded, sweep, seed, rules or loaded.job.rules)
     return _made(root, loaded, sweep, record, argv, None)
 
 
@@ -101,7 +98,7 @@ def _made(
         manifest = Manifest(
             id=directory.id,
             parent=parent,
-            argv=argv,
+            argv=provenance.without_passwords(argv),
             directory=str(Path.cwd()),
             job=record,
             driver=Driver.this_process(),

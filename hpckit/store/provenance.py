@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ KEPT_VARIABLES = (
     "SLURM_CLUSTER_NAME",
 )
 """The environment variables that decide results or name the place, and hold no secrets."""
+
+_CREDENTIALS = re.compile(r"://\S*@")
 
 DIFF_LIMIT = 1 << 20
 """Bytes of an uncommitted difference that the manifest keeps."""
@@ -52,6 +56,11 @@ def environment(job_source: Path) -> dict[str, Any]:
         **machine(),
         "git": git_state(job_source.parent),
     }
+
+
+def without_passwords(argv: Sequence[str]) -> list[str]:
+    """Return a command line whose URLs have lost what stands before their host."""
+    return [_CREDENTIALS.sub("://***@", word) for word in argv]
 
 
 def machine() -> dict[str, Any]:

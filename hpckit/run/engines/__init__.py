@@ -11,7 +11,6 @@ the driver's business: the engine gives it to another worker.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,16 +19,22 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hpckit.errors import UsageError
+from hpckit.spec.job import Job
 from hpckit.store.logs import BoundedLog
+from hpckit.store.provenance import usable_cores
+
+DEFAULT = "processes"
+ASYNC_DEFAULT = "asyncio"
+GROUP = "hpckit.engines"
 
 ENGINES = {
     "serial": "hpckit.run.engines.serial:SerialEngine",
     "threads": "hpckit.run.engines.threads:ThreadsEngine",
     "processes": "hpckit.run.engines.processes:ProcessesEngine",
+    "mpi": "hpckit.run.engines.mpi:MPIEngine",
     "dask": "hpckit.run.engines.dask:DaskEngine",
+    "celery": "hpckit.run.engines.celery:CeleryEngine",
 }
-DEFAULT = "processes"
-GROUP = "hpckit.engines"
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,19 @@ class Engine(Executor):
     def __init__(self, place: Workplace) -> None:
         self.workers = place.workers
 
+    @classmethod
+    def fitting_workers(cls, asked: int | None, cpus: int) -> int:
+        """Return how many workers there are to be.
+
+        Parameters
+        ----------
+        asked
+            What the user said.
+        cpus
+            That a task uses.
+        """
+        return asked or max(usable_cores() // cpus, 1)
+
     def close(self) -> None:
         """End the workers, which have nothing more to do."""
         self.shutdown()
@@ -104,7 +122,7 @@ class Engine(Executor):
         return "the worker process died"
 
 
-def engine_class(name: str) -> Callable[[Workplace], Engine]:
+def engine_class(name: str) -> type[Engine]:
     """Return the class of the engine called `name`.
 
     Raises
@@ -117,7 +135,7 @@ def engine_class(name: str) -> Callable[[Workplace], Engine]:
         raise UsageError(f"--engine {name!r}: there are {', '.join([*ENGINES, *_plugins()])}")
     module, _, attribute = path.partition(":")
     try:
-        found: Callable[[Workplace], Engine] = getattr(import_module(module), attribute)
+        found: type[Engine] = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == "hpckit":
             raise
@@ -125,6 +143,11 @@ def engine_class(name: str) -> Callable[[Workplace], Engine]:
             f"--engine {name} needs the package {error.name}: pip install 'hpckit[{name}]'"
         ) from None
     return found
+
+
+def default_engine(job: Job) -> str:
+    """Return the engine that a job is for if nobody says otherwise."""
+    return ASYNC_DEFAULT if job.is_async else DEFAULT
 
 
 def _plugins() -> dict[str, str]:

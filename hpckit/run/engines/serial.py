@@ -18,6 +18,11 @@ class SerialEngine(Engine):
 
     ends_tasks = False
 
+    @classmethod
+    def fitting_workers(cls, asked: int | None, cpus: int) -> int:
+        """Return that there is one."""
+        return 1
+
     def __init__(self, place: Workplace) -> None:
         self.workers = 1
         capture_task_output(own_log(place.log))
