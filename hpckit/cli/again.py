@@ -125,11 +125,10 @@ def go_on(run: Run, options: Again, states: frozenset[TaskState], *, complete: s
         return _submit(run, site, options, states)
     again = create.take_up(run)
     say_of_source(again)
-    if run.job.kind == "spmd":
-        final = work(again, means)
-    else:
-        final = work_farm_shown(again, means, states)
-    return summarise(again, final)
+    is_farm = run.job.kind == "farm"
+    return summarise(
+        again, (work_farm_shown(again, means, states) if is_farm else work(again, means))
+    )
 
 
 def _require_fitting(run: Run, means: Means) -> None:

@@ -105,7 +105,12 @@ def command(
         _show(loaded, sweep, where, wish, runs_root(output))
         return
     run = create.create(
-        loaded, sweep, root=runs_root(output), argv=sys.argv[1:], seed=seed, rules=rules
+        loaded,
+        sweep,
+        root=runs_root(output),
+        argv=sys.argv[1:],
+        seed=seed,
+        rules=loaded.job.rules.updated(rules),
     )
     tell(submit_new(run, where, wish), as_json=as_json)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.spec.names import is_name, is_text
-from hpckit.store.block import Block, TaskState
+from hpckit.store.block import REFERENCE, Block, TaskState
 from hpckit.store.columns import NO_AXIS, TEXT, Column, row_sizes
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ NUMERIC = frozenset(
 """Types of arrays that may travel, beside text."""
 
 MAX_AXES = 32
+_PARTS = ("file", "row", "crc")
 DETAILS = {"start": "<f8", "duration": "<f8", "attempts": "<i4", "worker": "<i4"}
 """What a block says of each of its tasks, at least."""
 
@@ -120,6 +121,7 @@ def block_to(block: Block) -> dict[str, Any]:
         "state": array_to(block.state, is_row_wise=True),
         "details": {name: _column_to(column) for name, column in block.details.items()},
         "fields": {name: _column_to(column) for name, column in block.fields.items()},
+        "stored": {name: _references_to(column) for name, column in block.stored.items()},
     }
 
 
@@ -141,12 +143,34 @@ def block_from(raw: dict[str, Any]) -> Block:
     for name, dtype in DETAILS.items():
         there = name in details and details[name].values.shape == (rows,)
         require(there and details[name].values.dtype == dtype, f"has no {name} of its tasks")
-    return Block(task, state, details, _columns_from(entry(raw, "fields", dict), rows))
+    fields = _columns_from(entry(raw, "fields", dict), rows)
+    stored = entry(raw, "stored", dict)
+    _require_names(stored)
+    references = {name: _references_from(entry(stored, name, dict), rows) for name in stored}
+    return Block(task, state, details, fields, references)
+
+
+def _references_to(column: Column) -> dict[str, Any]:
+    return {part: array_to(column.values[part]) for part in _PARTS}
+
+
+def _references_from(raw: dict[str, Any], rows: int) -> Column:
+    references = np.zeros(rows, REFERENCE)
+    for part in _PARTS:
+        found = array_from(entry(raw, part, dict), rows)
+        known = found.ndim == 1 and found.dtype == REFERENCE[part]
+        require(known, f"has references without their {part}")
+        references[part] = found
+    return Column(references, references["file"] != 0)
+
+
+def _require_names(raw: dict[str, Any]) -> None:
+    for name in raw:
+        require(name.isidentifier() or is_name(name), f"has a field {name!r}")
 
 
 def _columns_from(raw: dict[str, Any], rows: int) -> dict[str, Column]:
-    for name in raw:
-        require(name.isidentifier() or is_name(name), f"has a field {name!r}")
+    _require_names(raw)
     return {name: _column_from(entry(raw, name, dict), rows) for name in raw}
 
 

@@ -192,16 +192,18 @@ def _outcome_to(outcome: Outcome) -> dict[str, Any]:
     return {
         "block": None if outcome.block is None else block_to(outcome.block),
         "trouble": None if trouble is None else [_name(trouble), str(trouble)],
+        "nbytes": outcome.nbytes,
         "used": _adapter(Used).dump_python(outcome.used, mode="json"),
     }
 
 
 def _outcome_from(raw: dict[str, Any]) -> Outcome:
-    require(raw.keys() == {"block", "trouble", "used"}, f"has the entries {sorted(raw)}")
+    require(raw.keys() == {"block", "trouble", "nbytes", "used"}, f"has the entries {sorted(raw)}")
     block, trouble = raw["block"], raw["trouble"]
     return Outcome(
         block=None if block is None else block_from(entry(raw, "block", dict)),
         trouble=None if trouble is None else _trouble_from(entry(raw, "trouble", list)),
+        nbytes=entry(raw, "nbytes", int),
         used=_plain(Used, entry(raw, "used", dict)),
     )
 

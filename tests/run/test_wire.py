@@ -175,8 +175,10 @@ def test_an_error_of_an_unknown_class_is_that_of_its_base():
 
 def a_message():
     rows = [{"x": 1.5, "t": "text", "r": np.arange(n)} for n in range(3)]
-    block = make_block(range(3), rows, [None] * 3, [0.5, 1.5, 2.5], [0.1, 0.2, 0.3], 7)
-    return json.loads(encode_reply(ID, Outcome(block, LaunchError("why"), Used(1, 1.0, 1, 1))))
+    block = make_block(
+        range(3), rows, {}, np.array([0.5, 1.5, 2.5]), np.array([0.1, 0.2, 0.3]), 7
+    )
+    return json.loads(encode_reply(ID, Outcome(block, LaunchError("why"), 24, Used(1, 1.0, 1, 1))))
 
 
 def test_the_message_that_others_are_changed_from_is_good():
