@@ -66,6 +66,14 @@ def leash(signum: int = signal.SIGKILL) -> Callable[[], None]:
     return tie
 
 
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, on Linux."""
+    parent = os.getppid()
+    leash()()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 @contextmanager
 def uninterrupted() -> Iterator[list[int]]:
     """Hold Ctrl-C and SIGTERM back until the block has ended; yield those that have come.

@@ -78,7 +78,7 @@ def say_of_source(run: Run) -> None:
 
 def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Manifest:
     """Do the tasks of a farm that are in one of the states `again`, and show the progress."""
-    from hpckit.run.engines import engine_class
+    from hpckit.run.engines import Workplace, engine_class
     from hpckit.run.session import work_farm
 
     means = means.or_as_in(run.manifest)
@@ -88,22 +88,42 @@ def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Mani
         _prepare_launcher(asked.ntasks)
     cpus = asked.cpus_per_task * asked.ntasks
     workers = engine_class(engine).fitting_workers(means.workers, cpus)
-    address = means.where(run.job)
+    place = Workplace(
+        workers,
+        run.dir.log("worker-{pid}"),
+        means.where(run.job),
+        _launch_line(workers + 1) if engine_class(engine).needs_launcher else (),
+    )
     with progress_shown(run.manifest.job.name) as terminal:
-        return work_farm(run, engine, workers, terminal.report, again=again, address=address)
+        return work_farm(run, engine, place, terminal.report, again=again)
+
+
+def _launch_line(ranks: int) -> tuple[str, ...]:
+    """Return the line that starts ranks, after telling Open MPI what it must know."""
+    from hpckit.render.launcher import mpiexec_argv
+    from hpckit.submit.local import find_mpiexec
+
+    _tell_launcher()
+    return tuple(mpiexec_argv(find_mpiexec(), ranks, []))
 
 
 def _prepare_launcher(ranks: int) -> None:
     """Tell tasks that are MPI programs how their ranks start here, unless a script has."""
-    from hpckit.render.launcher import launcher_variables, mpiexec_argv
-    from hpckit.submit.local import allocated_nodes
+    from hpckit.render.launcher import mpiexec_argv
 
     if LAUNCHER not in os.environ:
         # The program's own MPI is the one on the PATH, rather than this environment's.
         os.environ[LAUNCHER] = shlex.join(mpiexec_argv("mpiexec", ranks, []))
-        told = launcher_variables(allocated_nodes(), is_root=os.geteuid() == 0)
-        for name, value in told.items():
-            os.environ.setdefault(name, value)
+        _tell_launcher()
+
+
+def _tell_launcher() -> None:
+    from hpckit.render.launcher import launcher_variables
+    from hpckit.submit.local import allocated_nodes
+
+    told = launcher_variables(allocated_nodes(), is_root=os.geteuid() == 0)
+    for name, value in told.items():
+        os.environ.setdefault(name, value)
 
 
 def summarise(run: Run, final: Manifest) -> int:

@@ -58,16 +58,16 @@ class Outcome:
         None where there is no result.
     trouble
         Not the fault of a task, which would meet any other as well: a full disk, say.
-    nbytes
-        Of all results.
     used
         By the worker so far.
+    nbytes
+        Of all results.
     """
 
     block: Block | None
     trouble: HpckitError | None = None
-    nbytes: int = 0
     used: Used = field(default_factory=Used.by_this_process)
+    nbytes: int = 0
 
 
 @dataclass

@@ -34,13 +34,7 @@ from hpckit.threads import limit_threads
 
 
 def work_farm(
-    run: Run,
-    engine: str,
-    workers: int,
-    report: Report,
-    *,
-    again: frozenset[TaskState],
-    address: str | None = None,
+    run: Run, engine: str, place: Workplace, report: Report, *, again: frozenset[TaskState]
 ) -> Manifest:
     """Do the tasks of a run that are in one of the states `again`; return the final manifest.
 
@@ -60,10 +54,9 @@ def work_farm(
     with driving(run.dir), interruptible():
         begun, used = time.monotonic(), dict[int, Used]()
         run.dir.remove_leftovers()
-        manifest = run.manifest.started(engine=engine, workers=workers)
+        manifest = run.manifest.started(engine=engine, workers=place.workers)
         manifest.write(run.dir.manifest)
         try:
-            place = Workplace(workers, run.dir.log("worker-{pid}"), address)
             driver = _driver(run, lambda: make(place), report, again)
             used = driver.used
             if driver.done + driver.failed < driver.total:

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from hpckit.run import snapshots
+from hpckit.run.engines import Workplace
 from hpckit.run.session import work_farm
 from hpckit.spec.load import load_file
 from hpckit.spec.sweep import Sweep
@@ -32,6 +33,10 @@ def run(tmp_path):
     return create(loaded, Sweep.from_args(loaded.job, ["n=range(60)"]), root=tmp_path, argv=[])
 
 
+def place(run):
+    return Workplace(1, run.dir.log("worker"))
+
+
 def test_what_is_done_so_far_can_be_opened(run, monkeypatch):
     monkeypatch.setattr(snapshots, "LEAST_SECONDS", 0.0)
     seen = []
@@ -43,7 +48,7 @@ def test_what_is_done_so_far_can_be_opened(run, monkeypatch):
                 np.testing.assert_array_equal(data["square"][done], data["n"][done] ** 2)
                 seen.append((int(done.sum()), progress.done))
 
-    final = work_farm(run, "serial", 1, look, again=frozenset({TaskState.MISSING}))
+    final = work_farm(run, "serial", place(run), look, again=frozenset({TaskState.MISSING}))
     assert final.counts == {"missing": 0, "done": 60, "failed": 0}
     assert 0 < seen[0][0] < 60
     assert all(shown <= done for shown, done in seen)
@@ -56,5 +61,5 @@ def test_none_is_taken_of_a_short_run(run):
     def look(progress):
         assert not run.dir.results.exists()
 
-    work_farm(run, "serial", 1, look, again=frozenset({TaskState.MISSING}))
+    work_farm(run, "serial", place(run), look, again=frozenset({TaskState.MISSING}))
     assert run.dir.results.exists()

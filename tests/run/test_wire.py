@@ -66,9 +66,9 @@ def blocks(draw):
     kind = draw(st.sampled_from([fields, uniform]))
     results = [draw(st.one_of(st.none(), kind)) for _ in range(count)]
     packed = [r and {name: storable(name, value) for name, value in r.items()} for r in results]
-    errors = ["it was\n\0 wrong" if result is None else None for result in packed]
+    errors = {i: "it was\n\0 wrong" for i, result in enumerate(packed) if result is None}
     indices = sorted(draw(st.sets(st.integers(0, 2**62), min_size=count, max_size=count)))
-    times = draw(st.lists(st.floats(0, 1e10), min_size=count, max_size=count))
+    times = np.array(draw(st.lists(st.floats(0, 1e10), min_size=count, max_size=count)))
     return make_block(indices, packed, errors, times, times, draw(st.integers(1, 2**22)))
 
 
@@ -175,10 +175,8 @@ def test_an_error_of_an_unknown_class_is_that_of_its_base():
 
 def a_message():
     rows = [{"x": 1.5, "t": "text", "r": np.arange(n)} for n in range(3)]
-    block = make_block(
-        range(3), rows, {}, np.array([0.5, 1.5, 2.5]), np.array([0.1, 0.2, 0.3]), 7
-    )
-    return json.loads(encode_reply(ID, Outcome(block, LaunchError("why"), 24, Used(1, 1.0, 1, 1))))
+    block = make_block(range(3), rows, {}, np.array([0.5, 1.5, 2.5]), np.array([0.1, 0.2, 0.3]), 7)
+    return json.loads(encode_reply(ID, Outcome(block, LaunchError("why"), Used(1, 1.0, 1, 1), 24)))
 
 
 def test_the_message_that_others_are_changed_from_is_good():

@@ -49,11 +49,14 @@ class Workplace:
         The path of the workers' logs, in whose name ``{pid}`` stands for a process id.
     address
         Of a scheduler or a broker that is there already.
+    launcher
+        The line that starts ranks, one more than the workers, up to their program.
     """
 
     workers: int
     log: Path
     address: str | None = None
+    launcher: tuple[str, ...] = ()
 
 
 class WorkerDied(BrokenExecutor):
@@ -76,8 +79,10 @@ class Engine(Executor):
         The extra of hpckit that brings the packages it imports.
     has_address
         Whether `Workplace.address` means something to it.
-    takes_async, takes_sync
-        Which functions it can call.
+    needs_launcher
+        Whether `Workplace.launcher` starts its workers.
+    takes_async
+        Whether it can call an ``async def``.
     ends_tasks
         Whether it can end a task that takes too long.
     """
@@ -85,8 +90,8 @@ class Engine(Executor):
     workers: int
     needs: ClassVar[str] = ""
     has_address: ClassVar[bool] = False
+    needs_launcher: ClassVar[bool] = False
     takes_async: ClassVar[bool] = False
-    takes_sync: ClassVar[bool] = True
     ends_tasks: ClassVar[bool] = True
 
     def __init__(self, place: Workplace) -> None:

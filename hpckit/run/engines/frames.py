@@ -7,7 +7,7 @@ from asyncio import StreamReader
 from socket import socket
 from typing import NamedTuple
 
-CALL, RESULT, RECALL, GIVEN_BACK = b"C", b"R", b"X", b"B"
+CALL, RESULT, RECALL, GIVEN_BACK, END = b"C", b"R", b"X", b"B", b"E"
 
 _HEAD = struct.Struct("!cQQ")
 

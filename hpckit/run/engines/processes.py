@@ -28,6 +28,7 @@ from typing import Any, ParamSpec, TypeVar
 from hpckit.errors import LaunchError
 from hpckit.processes import ending
 from hpckit.run.engines import Engine, WorkerDied, Workplace
+from hpckit.run.engines.calls import settle
 from hpckit.run.engines.frames import CALL, RECALL, RESULT, Message, receive_async
 from hpckit.run.engines.worker import serve
 
@@ -218,14 +219,7 @@ class ProcessesEngine(Engine):
         self._dispatch()
         if not worker.calls:
             self._recall()
-        try:
-            good, what = pickle.loads(payload)
-        except Exception as error:
-            good, what = False, RuntimeError(f"what a worker sent does not unpickle: {error!r}")
-        if good:
-            call.future.set_result(what)
-        else:
-            call.future.set_exception(what)
+        settle(call.future, payload)
 
     def _recall(self) -> None:
         """Ask for a call that waits behind another, now that a worker is idle."""

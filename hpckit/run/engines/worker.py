@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections import deque
@@ -13,6 +12,7 @@ from socket import SHUT_WR, socket
 
 from hpckit.processes import die_with_pipe
 from hpckit.run.engines import own_log
+from hpckit.run.engines.calls import called
 from hpckit.run.engines.frames import CALL, GIVEN_BACK, RESULT, Message, receive, send
 from hpckit.run.logs import capture_descriptors, capture_task_output
 
@@ -22,7 +22,7 @@ def serve(channel: socket, log: Path) -> None:
     begin(log)
     inbox = Inbox(channel)
     while (call := inbox.take()) is not None:
-        inbox.answer(Message(RESULT, call.number, _called(call.payload)))
+        inbox.answer(Message(RESULT, call.number, called(call.payload)))
     channel.shutdown(SHUT_WR)
 
 
@@ -94,15 +94,3 @@ class Inbox:
                 return
             self._calls = deque(call for call in self._calls if call.number != number)
         self.answer(Message(GIVEN_BACK, number))
-
-
-def _called(payload: bytes) -> bytes:
-    """Call a function; return whether it returned, and what it returned or raised, pickled."""
-    try:
-        function, args, kwargs = pickle.loads(payload)
-        return pickle.dumps((True, function(*args, **kwargs)), pickle.HIGHEST_PROTOCOL)
-    except BaseException as error:
-        try:
-            return pickle.dumps((False, error), pickle.HIGHEST_PROTOCOL)
-        except Exception:
-            return pickle.dumps((False, RuntimeError(repr(error))))
