@@ -45,7 +45,7 @@ def find_mpiexec() -> str:
     found = str(own) if own.is_file() else shutil.which("mpiexec")
     if found is None:
         raise UsageError(
-            "an spmd job needs mpiexec, and there is none: install MPI with "
+            "MPI ranks need mpiexec, and there is none: install MPI with "
             "pip install 'hpckit[mpi]', or load the site's MPI module"
         )
     return found
