@@ -33,7 +33,7 @@ def required_broker(given: str | None) -> str:
     UsageError
         There is none, or it is not one.
     """
-    from hpckit.run.broker import FORM, parse_broker
+    from hpckit.run.celery.broker import FORM, parse_broker
 
     url = given or os.environ.get(BROKER)
     if not url:

@@ -20,14 +20,14 @@ def command(broker: str | None, workers: int | None) -> NoReturn:
     limit_threads(1)
     given = required_broker(broker)
     try:
-        from hpckit.run.celery_worker import work
+        from hpckit.run.celery.worker import work
     except ModuleNotFoundError as error:
         from hpckit.errors import UsageError
 
         raise UsageError(
             f"hpckit worker needs the package {error.name}: pip install 'hpckit[celery]'"
         ) from None
-    from hpckit.run.broker import parse_broker
+    from hpckit.run.celery.broker import parse_broker
     from hpckit.store.provenance import usable_cores
 
     sys.exit(work(parse_broker(given), workers or usable_cores()))

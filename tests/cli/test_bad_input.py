@@ -231,7 +231,7 @@ def test_an_spmd_job_without_mpiexec(hpckit):
     _, stderr = done.communicate()
     assert done.returncode == 2
     (line,) = stderr.splitlines()
-    assert "an spmd job needs mpiexec" in line
+    assert "MPI ranks need mpiexec" in line
     assert "pip install 'hpckit[mpi]'" in line
     assert not hpckit.run_dirs()
     shutil.rmtree(venv)

@@ -12,16 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from endings import kill
 from redis_server import MISSING, RedisServer, free_port, held_bytes
 
 from hpckit.errors import LaunchError
-from hpckit.run import broker as keys
 from hpckit.run.batch import FarmSpec, Outcome, run_batch
+from hpckit.run.celery import broker as keys
+from hpckit.run.celery.wire import Begun, encode_reply
 from hpckit.run.engines import WorkerDied, Workplace, engine_class
 from hpckit.run.usage import Used
-from hpckit.run.wire import Begun, encode_reply
 from hpckit.store.block import make_block
 
 pytestmark = pytest.mark.skipif(MISSING, reason="redis-server is not there")
@@ -367,7 +368,7 @@ def session_of(server):
 def an_outcome(indices):
     results = [{"x": float(i)} for i in indices]
     count = len(results)
-    block = make_block(indices, results, [None] * count, [0.0] * count, [0.1] * count, 1)
+    block = make_block(indices, results, {}, np.zeros(count), np.ones(count), 1)
     return Outcome(block, used=Used(1, 1.0, 1, 1))
 
 

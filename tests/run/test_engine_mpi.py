@@ -95,7 +95,7 @@ def test_a_rank_is_killed_from_outside(hpckit):
     driver = hpckit.start("run", "job.py", "n=range(600)", *MPI)
     hpckit.until(lambda: has_done(hpckit, 2), "tasks are done")
     os.kill(rank_pids(hpckit)[0], signal.SIGKILL)
-    stdout, stderr = driver.communicate(timeout=120)
+    _, stderr = driver.communicate(timeout=120)
     assert driver.returncode == 0, stderr
     assert hpckit.digest() == same
 

@@ -21,8 +21,7 @@ from hpckit.errors import (
     UsageError,
 )
 from hpckit.run.batch import FarmSpec, Outcome
-from hpckit.run.usage import Used
-from hpckit.run.wire import (
+from hpckit.run.celery.wire import (
     Begun,
     Call,
     Died,
@@ -33,6 +32,7 @@ from hpckit.run.wire import (
     encode_call,
     encode_reply,
 )
+from hpckit.run.usage import Used
 from hpckit.store.block import make_block
 from hpckit.store.columns import storable
 
@@ -277,7 +277,7 @@ def test_broken_messages_are_refused(place, value):
 
 
 def shapes_of(*rows):
-    from hpckit.run.arrays import array_to
+    from hpckit.run.celery.wire_arrays import array_to
 
     return array_to(np.array(rows, np.int64))
 

@@ -22,14 +22,14 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from hpckit.errors import HpckitError, LaunchError, UsageError
-from hpckit.run import broker as keys
 from hpckit.run.batch import Outcome, run_batch
-from hpckit.run.broker import FORM, parse_broker
-from hpckit.run.celery_app import TASK, BatchApp, queue
-from hpckit.run.crew import BEAT_SECONDS, Crew
+from hpckit.run.celery import broker as keys
+from hpckit.run.celery.app import TASK, BatchApp, queue
+from hpckit.run.celery.broker import FORM, parse_broker
+from hpckit.run.celery.crew import BEAT_SECONDS, Crew
+from hpckit.run.celery.flights import Flight, Flights, Sight
+from hpckit.run.celery.wire import Begun, Call, Refused, WireError, decode_reply, encode_call
 from hpckit.run.engines import Engine, WorkerDied, Workplace
-from hpckit.run.flights import Flight, Flights, Sight
-from hpckit.run.wire import Begun, Call, Refused, WireError, decode_reply, encode_call
 from hpckit.threads import VARIABLES
 from hpckit.variables import BROKER
 

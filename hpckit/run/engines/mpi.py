@@ -135,12 +135,12 @@ class MPIEngine(Engine):
 
         try:
             server = await asyncio.start_unix_server(accept, folder / "s", limit=1 << 22)
-            process = await self._start(folder / "s")
-            listening = self._loop.create_task(self._listen(process))
-            ended = self._loop.create_task(process.wait())
-            both: list[asyncio.Future[Any]] = [connected, ended]
-            await asyncio.wait(both, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            server.close()
+            async with server:
+                process = await self._start(folder / "s")
+                listening = self._loop.create_task(self._listen(process))
+                ended = self._loop.create_task(process.wait())
+                both: list[asyncio.Future[Any]] = [connected, ended]
+                await asyncio.wait(both, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if connected.done():
                 await self._answers(connected.result())
             elif not ended.done():
@@ -151,6 +151,8 @@ class MPIEngine(Engine):
         except OSError as error:
             self._end(LaunchError(f"{self._place.launcher[0]}: does not start: {error}"))
         finally:
+            if self._writer is not None:
+                self._writer.close()
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _start(self, socket: Path) -> asyncio.subprocess.Process:

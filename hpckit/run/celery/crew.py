@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hpckit.run.broker import WORKERS, beat_key
+from hpckit.run.celery.broker import WORKERS, beat_key
 
 if TYPE_CHECKING:
     import redis

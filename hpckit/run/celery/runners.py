@@ -6,8 +6,8 @@ import os
 import threading
 
 from hpckit.errors import LaunchError
-from hpckit.run.runner import Runner
-from hpckit.run.wire import Call
+from hpckit.run.celery.runner import Runner
+from hpckit.run.celery.wire import Call
 from hpckit.store.rundir import RunDir
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hpckit.errors import HpckitError
 from hpckit.run.batch import FarmSpec, Outcome
-from hpckit.run.crew import Crew
+from hpckit.run.celery.crew import Crew
 
 DOUBT_SECONDS = 4.0
 """A call that is nowhere to be found for so long is sent again."""

@@ -1,7 +1,7 @@
 """What a driver and its workers agree on about Celery.
 
 Calls go through a Celery queue; replies go straight into a Redis list of the driver, which waits
-for them without a result backend in between. Celery carries text alone: `hpckit.run.wire`.
+for them without a result backend in between. Celery carries text alone: `hpckit.run.celery.wire`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Queue
 
-from hpckit.run import broker
-from hpckit.run.broker import Broker
+from hpckit.run.celery import broker
+from hpckit.run.celery.broker import Broker
 
 TASK = "hpckit.batch"
 

@@ -16,7 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from hpckit import errors
 from hpckit.errors import HpckitError
-from hpckit.run.arrays import (
+from hpckit.run.batch import FarmSpec, Outcome
+from hpckit.run.celery.broker import FORMAT
+from hpckit.run.celery.wire_arrays import (
     WireError,
     array_from,
     array_to,
@@ -25,8 +27,6 @@ from hpckit.run.arrays import (
     entry,
     require,
 )
-from hpckit.run.batch import FarmSpec, Outcome
-from hpckit.run.broker import FORMAT
 from hpckit.run.usage import Used
 from hpckit.threads import VARIABLES
 

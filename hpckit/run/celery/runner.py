@@ -185,7 +185,7 @@ def _server(log: Path) -> Callable[[bytes], bytes]:
 
 def _serve(data: bytes) -> bytes:
     from hpckit.run.batch import run_batch
-    from hpckit.run.wire import decode_call, encode_reply
+    from hpckit.run.celery.wire import decode_call, encode_reply
 
     call = decode_call(data)
     return encode_reply(call.id, run_batch(call.spec, call.indices, call.attempt))

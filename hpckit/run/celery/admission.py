@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from hpckit.errors import HpckitError, LaunchError
-from hpckit.run.wire import Call
+from hpckit.run.celery.wire import Call
 from hpckit.store import manifest as manifests
 from hpckit.store.rundir import RunDir
 

@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 from redis import RedisError
 
 from hpckit.errors import HpckitError
-from hpckit.run import broker as keys
-from hpckit.run.admission import check_call
-from hpckit.run.broker import Broker
-from hpckit.run.crew import BEAT_SECONDS, DEATH_SECONDS
-from hpckit.run.runner import Runner, RunnerDied
-from hpckit.run.runners import Runners
-from hpckit.run.wire import Begun, Call, Died, Refused, WireError, decode_call, encode_reply
+from hpckit.run.celery import broker as keys
+from hpckit.run.celery.admission import check_call
+from hpckit.run.celery.broker import Broker
+from hpckit.run.celery.crew import BEAT_SECONDS, DEATH_SECONDS
+from hpckit.run.celery.runner import Runner, RunnerDied
+from hpckit.run.celery.runners import Runners
+from hpckit.run.celery.wire import Begun, Call, Died, Refused, WireError, decode_call, encode_reply
 
 T = TypeVar("T")
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from celery.worker import WorkController, state
 
-from hpckit.run import broker as keys
-from hpckit.run.broker import Broker
-from hpckit.run.celery_app import TASK, BatchApp
-from hpckit.run.workshop import Workshop, tell
+from hpckit.run.celery import broker as keys
+from hpckit.run.celery.app import TASK, BatchApp
+from hpckit.run.celery.broker import Broker
+from hpckit.run.celery.workshop import Workshop, tell
 
 ECHO_SECONDS = 0.5
 """A launcher may send a signal to the process and to its group: that is one wish."""
