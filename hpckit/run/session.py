@@ -55,8 +55,8 @@ def work_farm(
         begun, used = time.monotonic(), dict[int, Used]()
         run.dir.remove_leftovers()
         manifest = run.manifest.started(engine=engine, workers=place.workers)
-        manifest.write(run.dir.manifest)
         try:
+            manifest.write(run.dir.manifest)
             driver = _driver(run, lambda: make(place), report, again)
             used = driver.used
             if driver.done + driver.failed < driver.total:
