@@ -43,7 +43,9 @@ class Batch:
     Attributes
     ----------
     deaths
-        How often a worker died at it.
+        How often a worker died at it, or at a larger one that it is a part of.
+    own_deaths
+        How often a worker died at it since it is a single task.
     failures
         How often each of its tasks has failed by itself.
     alone
@@ -52,6 +54,7 @@ class Batch:
 
     indices: Sequence[int]
     deaths: int = 0
+    own_deaths: int = 0
     failures: int = 0
     alone: bool = False
 
@@ -74,7 +77,13 @@ class Batch:
         middle = len(self.indices) // 2 if self.deaths else 0
         parts = (self.indices[:middle], self.indices[middle:])
         return [
-            replace(self, indices=part, deaths=self.deaths + 1, alone=alone)
+            replace(
+                self,
+                indices=part,
+                deaths=self.deaths + 1,
+                own_deaths=self.own_deaths + (len(self.indices) == 1),
+                alone=alone,
+            )
             for part in parts
             if len(part)
         ]

@@ -236,8 +236,11 @@ class FarmDriver:
             self.drain(2 * BATCH_SECONDS)
 
     def _has_died(self, batch: Batch, reason: str, peak: int | None, *, alone: bool) -> None:
-        """Note that a worker died at a batch; a task that did it often enough has failed."""
-        if len(batch.indices) == 1 and batch.deaths >= max(1, self.rules.task_retries):
+        """Note that a worker died at a batch; a task that did it often enough has failed.
+
+        Once is not enough even for a single task: it may have been somebody with a `kill`.
+        """
+        if len(batch.indices) == 1 and batch.own_deaths >= max(1, self.rules.task_retries):
             used = "" if peak is None else f"; it had used {Memory(peak)} at its peak"
             self._take(_lost(batch, reason + used))
         else:
