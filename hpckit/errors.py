@@ -6,6 +6,7 @@
     │   └── BusyError           2   another process works on the run
     ├── StoreError              1   a run directory or a results file cannot be written or read
     ├── LaunchError             1   ranks or a program could not be started as they were asked for
+    ├── ReduceError             1   the results of a farm's tasks cannot be merged into one
     └── Interrupted           130   the user or the scheduler ended the run; what was done is sealed
 
 A user sees `str(error)` and nothing else. The message says what failed, with which
@@ -73,6 +74,10 @@ class StoreError(HpckitError):
 
 class LaunchError(HpckitError):
     """Ranks or a program that did not start as asked."""
+
+
+class ReduceError(HpckitError):
+    """Results that the job's own function does not merge into one that can be stored."""
 
 
 class Interrupted(HpckitError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpckit.errors import StoreError
+from hpckit.spec.messages import counted
 from hpckit.store.block import TaskState
 from hpckit.store.manifest import Manifest
 from hpckit.store.results import task_states
@@ -61,3 +62,11 @@ def sealed_counts(run: RunDir, manifest: Manifest) -> Counts:
                 raise
             time.sleep(PAUSE_SECONDS)
     raise AssertionError
+
+
+def left_out(manifest: Manifest, counts: Counts | None) -> str | None:
+    """Say how many tasks are not in what a farm's results were merged into."""
+    if manifest.job.reduce is None or counts is None or counts.done == counts.total:
+        return None
+    rest = counts.total - counts.done
+    return f"{counts.done} of {counts.total} tasks: {counted(rest, 'task')} left out"

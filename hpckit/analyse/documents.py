@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from hpckit.analyse import summaries, tasks
+from hpckit.analyse import merged, summaries, tasks
 from hpckit.analyse.values import jsonable
 from hpckit.analyse.variables import Variable, are_a_farms
 
@@ -20,7 +20,8 @@ def document(
 ) -> Iterator[str]:
     """Yield the text of one JSON object, in pieces, for there may be millions of tasks.
 
-    To `header` it adds ``tasks``, a list of records, for a farm; ``fields`` and ``records`` for
+    To `header` it adds ``tasks``, a list of records, for a farm, and ``merged`` where their
+    results were merged; ``fields`` and ``records`` for
     an spmd run; nothing where there are no variables. See `hpckit.analyse.values.jsonable` for
     NaN and complex numbers; an absent value is null.
 
@@ -32,6 +33,8 @@ def document(
     if not are_a_farms(variables):
         yield _text({**header, **_fields(variables)})
         return
+    if found := merged.to_json(variables):
+        header = {**header, "merged": found}
     total = variables["task_state"].rows
     names = [*tasks.parameters(variables), *tasks.results(variables)]
     rows = tasks.rows(variables, names, total if limit is None else min(limit, total))

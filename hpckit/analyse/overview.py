@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpckit.analyse.counts import Counts
+from hpckit.analyse.counts import Counts, left_out
 from hpckit.analyse.status import elapsed, next_step, reason, said, shown_state
 from hpckit.analyse.values import duration, local_time, printable, shortened, shortest
 from hpckit.jobstates import Standing
@@ -48,6 +48,8 @@ def facts(
         found.append(("defaults", _assigned(job.defaults)))
     if counts is not None:
         found.append(("tasks", str(counts)))
+    if told := left_out(manifest, counts):
+        found.append(("merged", told))
     there = run.results.is_file()
     found.append(("results", shortest(run.results) if there else "none yet"))
     command = next_step(run, manifest, state, counts)
@@ -78,6 +80,7 @@ def to_json(
         "assignments": manifest.job.assignments,
         "defaults": manifest.job.defaults,
         "table": manifest.job.table,
+        "reduce": manifest.job.reduce,
         "done": counts.done if counts else None,
         "failed": counts.failed if counts else None,
         "total": counts.total if counts else None,

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from hpckit.analyse.counts import Counts, sealed_counts
+from hpckit.analyse.counts import Counts, left_out, sealed_counts
 from hpckit.analyse.values import duration, headline, printable
 from hpckit.jobstates import JobState, Standing
 from hpckit.store import manifest as manifests
@@ -34,6 +34,8 @@ class Status:
         Tasks or steps a second, and the seconds to the end; None where that is not known.
     next
         How to go on, a command; None where nothing is to be done.
+    merged
+        Of a farm whose results are merged: how many tasks are not in it, in words.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Status:
     left: float | None
     next: str | None
     standing: Standing | None = None
+    merged: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it in JSON's types; tasks or steps under ``done``, ``failed`` and ``total``."""
@@ -95,6 +98,8 @@ class Status:
             text = f"{done} of {total} done" + (f", {failed} failed" if failed else "")
             share = f" ({(done + (failed or 0)) / total:.0%})" if self.progress else ""
             facts.append((unit, text + share))
+        if self.merged:
+            facts.append(("merged", self.merged))
         if self.counts and self.progress and self.counts.done != done:
             facts.append(("sealed", f"{self.counts.done + self.counts.failed} tasks"))
         if self.ranks:
@@ -170,6 +175,7 @@ def status(run: RunDir, standing: Standing | None = None) -> Status:
         None if progress is None or not rate else _left(progress) / rate,
         next_step(run, manifest, state, counts),
         standing,
+        None if progress else left_out(manifest, counts),
     )
 
 

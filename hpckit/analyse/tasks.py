@@ -41,7 +41,11 @@ def parameters(variables: Mapping[str, Variable]) -> list[str]:
 
 def results(variables: Mapping[str, Variable]) -> list[str]:
     """Return the names of the fields that a farm's tasks returned."""
-    return [n for n, v in variables.items() if not v.is_parameter and n != "task_state"]
+    return [
+        n
+        for n, v in variables.items()
+        if v.farm is not None and not v.is_parameter and n != "task_state"
+    ]
 
 
 def varies(variable: Variable) -> bool:

@@ -20,6 +20,7 @@ from hpckit.store.fields import STEP, require_sources
 from hpckit.store.layout import (
     DIMENSION_ONLY,
     is_column,
+    is_reduced,
     ragged_shapes,
     read_column,
     read_field,
@@ -48,7 +49,8 @@ class Variable:
     units
         None for a pure number, whose units are 1, too.
     farm
-        The file of a farm, which knows the rows that there are; None in that of an spmd run.
+        The file of a farm, which knows the rows that there are; None in that of an spmd run, and
+        of what all tasks were merged into.
     """
 
     name: str
@@ -99,6 +101,11 @@ class Variable:
         """Bytes of a value, roughly for a string."""
         dtype = self.field.dtype
         return TEXT_BYTES if dtype == TEXT else dtype.itemsize
+
+    @property
+    def is_keys(self) -> bool:
+        """Tell the keys along an axis from what lies along it."""
+        return bool(self.item.is_scale)
 
     @property
     def is_record(self) -> bool:
@@ -192,7 +199,8 @@ def row_windows(
 
 def _farm(file: h5py.File) -> dict[str, Variable]:
     farm = BlockFile.checked(file)
-    return {n: Variable.of(n, i, farm) for n, i in file.items() if is_column(i)}
+    found = {n: Variable.of(n, i, farm) for n, i in file.items() if is_column(i)}
+    return found | {n: Variable.of(n, i) for n, i in file.items() if is_reduced(i)}
 
 
 def _fields(file: h5py.File) -> dict[str, Variable]:

@@ -24,7 +24,7 @@ MAX_REASONS = 5
     "--rows",
     type=click.IntRange(1),
     metavar="N",
-    help=f"The first N tasks  [default: {ROWS}; with --json all]",
+    help=f"The first N tasks, or keys  [default: {ROWS}; with --json all]",
 )
 @click.option("--all", "everything", is_flag=True, help="All tasks.")
 @output_option
@@ -54,12 +54,16 @@ def command(
 
 def _print_results(run: RunDir, limit: int | None) -> None:
     from hpckit.analyse import tables
+    from hpckit.analyse.merged import merged
     from hpckit.analyse.variables import are_a_farms, open_variables
     from hpckit.cli.console import print_table
 
     with open_variables(run.results) as variables:
         if are_a_farms(variables):
-            _print_tasks(variables, limit)
+            if merged(variables):
+                _print_merged(variables, limit)
+            else:
+                _print_tasks(variables, limit)
             _print_failures(run, variables)
             return
         for table in (tables.field_table(variables), tables.record_table(variables)):
@@ -82,6 +86,25 @@ def _print_tasks(variables: Mapping[str, Variable], limit: int | None) -> None:
         click.echo(f"… and {total - count} more: --all, or --rows N")
     if left_out:
         print_facts([("no room for", f"{', '.join(left_out)} (a wider terminal has, and --json)")])
+
+
+def _print_merged(variables: Mapping[str, Variable], limit: int | None) -> None:
+    from hpckit.analyse.merged import key_tables, keyed, value_table
+    from hpckit.analyse.tables import without_empty
+    from hpckit.cli.console import print_table
+
+    values = value_table(variables)
+    if values.rows:
+        click.echo()
+        print_table(without_empty(values))
+    for variable in keyed(variables):
+        total = variable.rows
+        count = total if limit is None else min(limit, total)
+        for page in key_tables(variables, variable, count):
+            click.echo()
+            print_table(page)
+        if count < total:
+            click.echo(f"… and {total - count} more of {total}: --all, or --rows N")
 
 
 def _print_failures(run: RunDir, variables: Mapping[str, Variable]) -> None:

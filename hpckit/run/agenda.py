@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.run.sizing import BatchSizer
+from hpckit.store.tree import aligned
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 300.0
@@ -97,12 +99,15 @@ class Agenda:
     ----------
     pending
         In lazy sequences: ranges, or arrays.
+    aligned
+        Whether batches are to end where results that are merged make few nodes of a tree.
     """
 
     pending: deque[Sequence[int]]
     suspects: deque[Batch] = field(default_factory=deque)
     waiting: list[tuple[float, int, int]] = field(default_factory=list)
     """A heap: when it is due, by the monotonic clock; the task; how often it has failed."""
+    aligned: bool = False
 
     def next(self, sizer: BatchSizer, flying: int) -> Batch | None:
         """Return the next batch, if there is one now, with `flying` others in flight."""
@@ -116,6 +121,8 @@ class Agenda:
             return None
         indices = self.pending.popleft()
         size = sizer.next(left)
+        if self.aligned:
+            size = min(size, bisect_left(indices, aligned(indices[0], size)))
         if size < len(indices):
             self.pending.appendleft(indices[size:])
         return Batch(indices[:size])

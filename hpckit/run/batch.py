@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hpckit.errors import HpckitError, LaunchError, StoreError
+from hpckit.errors import HpckitError, LaunchError, ReduceError, StoreError
 from hpckit.processes import was_interrupted
 from hpckit.run.calling import Caller, Row, checked, told
 from hpckit.run.context import Current
 from hpckit.run.logs import attend, end_task
+from hpckit.run.reducing import MergedRows
 from hpckit.run.timelimit import limited
 from hpckit.run.usage import Used
 from hpckit.spec.load import load_file
@@ -81,19 +82,22 @@ class _Tally:
     """
 
     moments: list[float]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] | MergedRows = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
     trouble: HpckitError | None = None
 
     def outcome(self, indices: Sequence[int], attempt: int) -> Outcome:
         """Pack it."""
-        if not self.rows:
+        if not self.rows or isinstance(self.trouble, ReduceError):
             return Outcome(None, self.trouble)
-        rows = checked(self.rows, self.errors)
+        merged = self.rows if isinstance(self.rows, MergedRows) else None
+        rows = checked(self.rows, self.errors) if isinstance(self.rows, list) else []
         moments = np.array(self.moments)
         started = moments[:-1] + (time.time() - time.perf_counter())
-        done = indices[: len(rows)]
+        done = indices[: len(self.rows)]
         block = make_block(done, rows, self.errors, started, np.diff(moments), os.getpid(), attempt)
+        if merged is not None:
+            block = replace(block, partials=merged.partials())
         return Outcome(block, self.trouble)
 
 
@@ -119,14 +123,15 @@ class TaskRunner:
         # Each name looked up here costs every task some 20 ns.
         call, row, plain, clock = self.call, self.caller.row, self.caller.plain, time.perf_counter
         end = clock()
-        tally = _Tally([end])
+        merge = self.caller.merge
+        tally = _Tally([end], [] if merge is None else MergedRows(indices, merge))
         rows, moments, due = tally.rows, tally.moments, end + BATCH_SECONDS
         for index, point in zip(indices, self.caller.points(indices), strict=True):
             now.index = index
             try:
                 returned = call(index, point)
                 rows.append(returned if type(returned) in plain else row(returned))
-            except (StoreError, LaunchError) as raised:
+            except (StoreError, LaunchError, ReduceError) as raised:
                 tally.trouble = raised
                 break
             except BaseException as raised:
@@ -161,7 +166,8 @@ def lightened(outcome: Outcome, spill: Spill) -> Outcome:
     """Return an outcome whose large arrays are in files of this process."""
     if outcome.block is None:
         return outcome
-    nbytes = outcome.block.nbytes
+    # What results were merged into does not grow with the batch.
+    nbytes = outcome.block.nbytes if outcome.block.partials is None else 0
     try:
         with _spilling:
             return replace(outcome, block=spill.lighten(outcome.block), nbytes=nbytes)

@@ -10,12 +10,15 @@ from typing import Any, TypeAlias
 
 from hpckit.errors import HpckitError
 from hpckit.run.context import Task
+from hpckit.run.reducing import NOTHING
 from hpckit.run.timelimit import TaskTimeout
 from hpckit.run.tracebacks import own_traceback
 from hpckit.spec.command import Command
 from hpckit.spec.job import Job
 from hpckit.spec.names import FARM_VARIABLES
 from hpckit.spec.sweep import Sweep
+from hpckit.store.merging import Merge
+from hpckit.store.reducible import is_table, normal
 from hpckit.store.rundir import RunDir
 from hpckit.store.storable import storable
 
@@ -42,6 +45,8 @@ class Caller:
         Calls it for a task's index and its parameters, in the order of the signature.
     plain
         The types of what it may return that `row` need not look at.
+    merge
+        Merges the results of two tasks; None where each is kept.
     """
 
     def __init__(self, job: Job, sweep: Sweep, seed: int, run: RunDir) -> None:
@@ -49,7 +54,8 @@ class Caller:
         self.seed = seed
         self.names = tuple(param.name for param in job.params)
         self.call = self._call(job, run)
-        self.plain = frozenset() if RESULT in sweep.names else NUMBERS
+        self.merge = Merge.of(job)
+        self.plain = frozenset() if self.merge or RESULT in sweep.names else NUMBERS
         self._known: frozenset[str] = frozenset()
 
     def points(self, indices: Sequence[int]) -> Iterable[Point]:
@@ -67,6 +73,8 @@ class Caller:
         TypeError
             It cannot be stored.
         """
+        if self.merge is not None:
+            return self._to_merge(returned)
         if returned is None:
             return {}
         if not isinstance(returned, dict):
@@ -100,6 +108,14 @@ class Caller:
             return function(Task(index, params, self.seed), **params)
 
         return call
+
+    def _to_merge(self, returned: Any) -> Any:
+        if type(returned) is float:
+            return returned
+        value = normal(returned, copy=True)
+        if isinstance(value, dict) and not is_table(value) and not value.keys() <= self._known:
+            self._check_names(value)
+        return NOTHING if value is None else value
 
     def _check_names(self, returned: Mapping[str, Any]) -> None:
         for name in returned:

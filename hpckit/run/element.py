@@ -26,6 +26,7 @@ from hpckit.store.collect import collect_array
 from hpckit.store.coverage import cover
 from hpckit.store.create import Run, reopen, require_unchanged
 from hpckit.store.lock import driving, join_ranks
+from hpckit.store.merging import Merge
 from hpckit.store.progress import Publisher, Report
 from hpckit.store.provenance import cpu_model
 from hpckit.store.results import task_states
@@ -104,14 +105,15 @@ class Element:
         An element that was here before, and went back to the queue, has sealed segments.
         """
         count, elements = len(self.run.sweep), self.submission.elements or 1
+        merged = self.run.job.reduce is not None
         path = self.run.dir.pending(self.submission.session)
         if path.is_file():
             pending = Pending.read(path)
-            mine = share(pending.indices, self.number, elements)
+            mine = share(pending.indices, self.number, elements, together=merged)
             tried = np.zeros(count, np.int32)
             tried[pending.indices] = pending.tried
         else:
-            mine, tried = share(range(count), self.number, elements), None
+            mine, tried = share(range(count), self.number, elements, together=merged), None
         set_aside_damaged(self.run.dir.segments, self.prefix)
         own = [s.path for s in list_segments(self.run.dir.segments, self.prefix)]
         states = cover(own, count, self.run.dir.segments).state
@@ -124,14 +126,14 @@ class Element:
         workers: int,
         report: Report,
     ) -> FarmDriver:
-        make = engine_class(ENGINE)
+        make, merge = engine_class(ENGINE), Merge.of(self.run.job)
         place = Workplace(workers, self.run.dir.log(f"element-{self.number:06d}"))
         return FarmDriver(
             spec=farm_spec(self.run),
             make_engine=lambda: make(place),
-            agenda=Agenda(deque([Scattered(left)])),
+            agenda=Agenda(deque([Scattered(left)]), aligned=merge is not None),
             rules=self.run.manifest.job.rules,
-            sealer=Sealer(SegmentWriter(self.run.dir.segments, self.prefix)),
+            sealer=Sealer(SegmentWriter(self.run.dir.segments, self.prefix, merge)),
             publisher=Publisher(None, report),
             total=len(left),
             tried=tried,

@@ -27,6 +27,7 @@ from hpckit.store.collect import collect
 from hpckit.store.create import Run
 from hpckit.store.lock import driving
 from hpckit.store.manifest import Manifest, State
+from hpckit.store.merging import Merge
 from hpckit.store.progress import Publisher, Report
 from hpckit.store.results import task_states
 from hpckit.store.segments import SegmentWriter, set_aside_damaged
@@ -84,10 +85,10 @@ def _driver(
     return FarmDriver(
         spec=farm_spec(run),
         make_engine=make_engine,
-        agenda=Agenda(deque([pending])),
+        agenda=Agenda(deque([pending]), aligned=run.job.reduce is not None),
         rules=run.manifest.job.rules,
         snapshots=Snapshots(run),
-        sealer=Sealer(SegmentWriter(run.dir.segments)),
+        sealer=Sealer(SegmentWriter(run.dir.segments, merge=Merge.of(run.job))),
         publisher=Publisher(run.dir.progress, report, before),
         total=len(states),
         done=done,

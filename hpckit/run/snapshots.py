@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from hpckit.errors import StoreError
+from hpckit.errors import ReduceError, StoreError
 from hpckit.store.create import Run
+from hpckit.store.merging import Merge
 from hpckit.store.results import show_so_far
 
 LEAST_SECONDS = 30.0
@@ -32,7 +33,8 @@ class Snapshots:
         if begun < self._due:
             return
         run = self._run
-        with suppress(StoreError):
-            show_so_far(run.dir, run.sweep, run.manifest.to_public_json(), run.job.attrs)
+        with suppress(StoreError, ReduceError):
+            manifest, merge = run.manifest.to_public_json(), Merge.of(run.job)
+            show_so_far(run.dir, run.sweep, manifest, run.job.attrs, merge)
         ended = time.monotonic()
         self._due = ended + max(LEAST_SECONDS, (ended - begun) / SHARE)

@@ -4,7 +4,8 @@ value     = item { "," item } | function "(" number { "," number } ")"
 function  = "linspace" | "logspace" | "range"
 item      = text without a comma | '"' text '"' | "'" text "'"     a quote within is doubled
 
-Functions are for numbers and stand alone; a parameter of type str has items only.
+Functions are for numbers and stand alone; a parameter of type str has items only. Of a
+parameter of type Path, an item without quotes may be a pattern, such as texts/*.txt.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from glob import iglob
+from pathlib import Path
 from typing import Any
 
 from hpckit.errors import SpecError
@@ -33,6 +36,7 @@ _ITEM = re.compile(
     re.DOTALL,
 )
 _CALL_START = re.compile(r"([A-Za-z_.]+)\s*\(", re.ASCII)
+_WILDCARD = re.compile(r"[*?[]")
 _INTEGER = re.compile(r"[+-]?\d{1,1000}", re.ASCII)
 
 
@@ -56,7 +60,8 @@ def parse_value(param: Param, text: str, *, limit: int) -> Column:
     """
     call = None if param.type is str else _CALL.fullmatch(text)
     if call is None:
-        return Listed(tuple(_parsed(param, *item) for item in split_items(param.name, text)))
+        items = split_items(param.name, text)
+        return Listed(tuple(value for item in items for value in _values(param, *item)))
     name, inside = call.groups()
     if param.choices:
         raise _problem(param.name, text, f"is not allowed; must be {param.allowed}")
@@ -116,6 +121,19 @@ def quoted(text: str) -> str:
 
 
 _EMPTY = "has an empty value between its commas; write '\"\"' for empty text"
+
+
+def _values(param: Param, text: str, quoted_item: bool) -> Iterator[Any]:
+    """Yield the value of an item; of a pattern, the files that it matches."""
+    if param.type is not Path or quoted_item or not _WILDCARD.search(text) or Path(text).exists():
+        yield _parsed(param, text, quoted_item)
+        return
+    # Path.glob takes no absolute pattern.
+    found = iglob(str(Path(text).expanduser()), recursive=True)  # noqa: PTH207
+    paths = sorted(path for path in found if Path(path).is_file())
+    if not paths:
+        raise _problem(param.name, text, f"matches no file from {Path.cwd()}")
+    yield from map(param.parse, paths)
 
 
 def _parsed(param: Param, text: str, quoted_item: bool) -> Any:

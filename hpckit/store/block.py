@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.store.columns import Column, from_values, masked, scattered
+
+if TYPE_CHECKING:
+    from hpckit.store.partials import Partials
 
 REFERENCE = np.dtype([("file", np.int64), ("row", np.int64), ("crc", np.uint32)])
 """To a row of a file of arrays, see `hpckit.store.arrays`; file 0 means none."""
@@ -41,6 +44,8 @@ class Block:
         What the tasks returned.
     stored
         Columns of `REFERENCE`, to those rows of a field that are in files of arrays.
+    partials
+        In place of fields, where results are merged: what the finished tasks were merged into.
     """
 
     task: NDArray[np.int64]
@@ -48,6 +53,7 @@ class Block:
     details: dict[str, Column]
     fields: dict[str, Column]
     stored: dict[str, Column] = field(default_factory=dict)
+    partials: Partials | None = None
 
     def __len__(self) -> int:
         return len(self.task)
@@ -56,7 +62,9 @@ class Block:
     def nbytes(self) -> int:
         """Roughly the memory it takes; a string counts as 64 bytes."""
         columns = (*self.details.values(), *self.fields.values(), *self.stored.values())
-        return sum(c.values.nbytes * (8 if c.values.dtype == object else 1) for c in columns)
+        merged = 0 if self.partials is None else self.partials.nbytes
+        own = (c.values.nbytes * (8 if c.values.dtype == object else 1) for c in columns)
+        return merged + sum(own)
 
     def present(self) -> dict[str, NDArray[np.bool_]]:
         """Tell of each field which tasks have it, wherever it is; shape (n,)."""
@@ -76,13 +84,17 @@ class Block:
         )
 
     def only(self, kept: NDArray[np.bool_]) -> Block:
-        """Return the block of some tasks; `kept` has shape (n,)."""
+        """Return the block of some tasks, all that are in partials among them.
+
+        `kept` has shape (n,).
+        """
         return Block(
             self.task[kept],
             self.state[kept],
             {name: column.only(kept) for name, column in self.details.items()},
             {name: column.only(kept) for name, column in self.fields.items()},
             {name: column.only(kept) for name, column in self.stored.items()},
+            self.partials,
         )
 
 

@@ -23,6 +23,7 @@ from hpckit.store.layout import (
     row_bytes,
     set_attributes,
 )
+from hpckit.store.partials import write_partials
 
 DETAILS = "tasks"
 PRESENT = "hpckit/present"
@@ -301,6 +302,7 @@ def block_image(block: Block) -> memoryview:
         writer = BlockWriter(file, len(block), schema, absent)
         writer.write(0, block)
         writer.close()
+        write_partials(file, block.partials)
         file.flush()
         return memoryview(file.id.get_file_image())
 

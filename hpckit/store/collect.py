@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from hpckit.errors import StoreError
+from hpckit.errors import ReduceError, StoreError
 from hpckit.store.block import TaskState
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest, State
+from hpckit.store.merging import Merge
 from hpckit.store.results import assemble, attributes_of_none, task_states
 from hpckit.store.segments import set_aside_damaged
 from hpckit.store.shares import element_ends
@@ -37,12 +38,20 @@ def collect(
     ------
     StoreError
         A sealed file does not read back, or a new one cannot be written; what is sealed stays.
+    ReduceError
+        Results cannot be merged into one; the run has failed then, and what is sealed stays.
     """
     states = task_states(run.dir, len(run.sweep))
     counts = {s.name.lower(): int((states == s).sum()) for s in TaskState}
     state, reason = _ending(counts, len(states), if_missing)
     final = manifest.ended(state, reason, seconds, counts=counts, **changes)
-    assemble(run.dir, run.sweep, final.to_public_json(), run.job.attrs)
+    try:
+        merge = Merge.of(run.job)
+        assemble(run.dir, run.sweep, final.to_public_json(), run.job.attrs, merge)
+    except ReduceError as error:
+        failed = manifest.ended(State.FAILED, str(error), seconds, counts=counts, **changes)
+        failed.write(run.dir.manifest)
+        raise
     for name in attributes_of_none(run.dir.results, run.job.attrs):
         print(
             f"hpckit: attrs: {name!r} is neither a parameter nor a returned field", file=sys.stderr

@@ -20,6 +20,7 @@ from hpckit.store import manifest as manifests
 from hpckit.store import provenance, rundir
 from hpckit.store.atomic import write_bytes
 from hpckit.store.manifest import Driver, JobRecord, Manifest
+from hpckit.store.merging import Merge
 from hpckit.store.rundir import RunDir
 
 
@@ -200,6 +201,7 @@ def _record(loaded: LoadedJob, sweep: Sweep, seed: int | None, rules: TaskRules)
         modules=provenance.sibling_modules(loaded.source),
         seed=job.seed if seed is None else seed,
         rules=rules,
+        reduce=None if job.reduce is None else Merge(job.reduce).name,
         resources=job.resources,
         assignments=dict(sweep.assignments),
         defaults={name: str(value) for name, value in sweep.constants.items()},

@@ -21,6 +21,7 @@ from hpckit.store.fields import require_sources
 from hpckit.store.layout import (
     DIMENSION_ONLY,
     is_column,
+    is_reduced,
     read_column,
     read_field,
     regions,
@@ -67,7 +68,8 @@ def variable_digests(path: Path) -> dict[str, str]:
 def _farm_digests(file: h5py.File) -> dict[str, str]:
     source = BlockFile.checked(file)
     names = [name for name, item in file.items() if is_column(item)]
-    return {name: _column_digest(source, name) for name in names}
+    found = {name: _column_digest(source, name) for name in names}
+    return found | {n: _field_digest(item) for n, item in file.items() if is_reduced(item)}
 
 
 def _column_digest(source: BlockFile, name: str) -> str:

@@ -30,6 +30,9 @@ RAGGED = "hpckit_ragged"
 OFFSET = "hpckit_offset"
 SHAPE = "hpckit_shape"
 HELPER = "hpckit_helper"
+REDUCED = "hpckit_reduced"
+"""Marks what was made of all tasks; the value tells of how many."""
+
 TEXT_BYTES = 256
 """What a string is taken to need in memory."""
 
@@ -220,8 +223,15 @@ def read_column(
 
 
 def is_column(item: object) -> bool:
-    """Tell a variable that a `ColumnWriter` wrote from its helpers and from dimensions."""
-    return isinstance(item, h5py.Dataset) and not item.is_scale and HELPER not in item.attrs
+    """Tell a variable with a row for each task from helpers, dimensions and the rest."""
+    if not isinstance(item, h5py.Dataset) or item.is_scale:
+        return False
+    return HELPER not in item.attrs and REDUCED not in item.attrs
+
+
+def is_reduced(item: object) -> bool:
+    """Tell a variable, or its keys, that was made of all tasks and has no row for each."""
+    return isinstance(item, h5py.Dataset) and REDUCED in item.attrs
 
 
 def ragged_shapes(variable: h5py.Dataset) -> h5py.Dataset:

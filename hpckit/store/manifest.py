@@ -89,6 +89,8 @@ class JobRecord(BaseModel):
     """Modules that it imports from its own folder: path within it to sha256."""
     seed: int
     rules: TaskRules = TaskRules()
+    reduce: str | None = None
+    """The function that merges the results of tasks, where they are merged."""
     resources: Resources
     assignments: dict[str, str]
     """Parameters as given on the command line."""

@@ -83,7 +83,7 @@ def pack(run: RunDir, fill: Fill | None = None) -> list[str]:
         with h5py.File(run.results, "r") as source, new_file(path) as target:
             # Scales first again, so that every attachment finds its scale.
             for name in sorted(source, key=lambda n: not getattr(source[n], "is_scale", False)):
-                _transfer(source, target, name, empty=fill is not None and name in virtual)
+                transfer(source, target, name, empty=fill is not None and name in virtual)
             if STORED in target:
                 del target[STORED]
             for key, value in source.attrs.items():
@@ -113,7 +113,8 @@ def _holds(path: Path, needed: Mapping[str, int]) -> bool:
         return False
 
 
-def _transfer(source: h5py.File, target: h5py.File, name: str, *, empty: bool) -> None:
+def transfer(source: h5py.File, target: h5py.File, name: str, *, empty: bool = False) -> None:
+    """Copy a variable, or a group, into another file that has the scales of its axes."""
     item = source[name]
     if isinstance(item, h5py.Group):
         source.copy(name, target)

@@ -26,10 +26,19 @@ from hpckit.store.blockfile import (
 )
 from hpckit.store.columns import Column, from_values, storable
 from hpckit.store.coverage import Coverage, cover
-from hpckit.store.layout import TEXT_TYPE, attach, create_variable, is_column, set_attributes
+from hpckit.store.layout import (
+    TEXT_TYPE,
+    attach,
+    create_variable,
+    is_column,
+    is_reduced,
+    set_attributes,
+)
 from hpckit.store.links import layout, references_to_link
+from hpckit.store.merging import Merge
 from hpckit.store.newfile import new_file
 from hpckit.store.reading import reading
+from hpckit.store.reduction import write_reduction
 from hpckit.store.rundir import RunDir
 from hpckit.store.segments import list_segments, remove, remove_half_written
 
@@ -64,6 +73,7 @@ def assemble(
     parameters: Parameters,
     manifest_json: str,
     attributes: Mapping[str, Mapping[str, Any]],
+    merge: Merge | None = None,
 ) -> dict[str, int]:
     """Write results.h5 from all that is sealed, then remove the segments it replaces.
 
@@ -71,6 +81,8 @@ def assemble(
     ----------
     attributes
         Units, long_name and the like, by the name of a returned field or a parameter.
+    merge
+        Makes one result of those of all tasks.
 
     Returns
     -------
@@ -82,10 +94,12 @@ def assemble(
     StoreError
         A sealed file does not read back, or the new one cannot be written; the segments
         stay as they are.
+    ReduceError
+        Results cannot be merged; the segments stay as they are.
     """
     # Only what was there before: another writer may seal more meanwhile.
     segments, arrays = list_segments(run.segments), dict(array_files(run.segments))
-    coverage, linked = _write(run, parameters, manifest_json, attributes)
+    coverage, linked = _write(run, parameters, manifest_json, attributes, merge)
     unused = arrays.keys() - linked
     if (coverage.state == TaskState.MISSING).any():
         unused &= coverage.array_numbers()
@@ -101,15 +115,16 @@ def show_so_far(
     parameters: Parameters,
     manifest_json: str,
     attributes: Mapping[str, Mapping[str, Any]],
+    merge: Merge | None = None,
 ) -> None:
     """Write results.h5 from what is sealed by now, of a run that goes on; nothing is removed.
 
     Raises
     ------
-    StoreError
+    StoreError, ReduceError
         As `assemble`.
     """
-    _write(run, parameters, manifest_json, attributes)
+    _write(run, parameters, manifest_json, attributes, merge)
 
 
 def _write(
@@ -117,13 +132,17 @@ def _write(
     parameters: Parameters,
     manifest_json: str,
     attributes: Mapping[str, Mapping[str, Any]],
+    merge: Merge | None,
 ) -> tuple[Coverage, set[int]]:
     """Write results.h5; return what it was made from, and the files of arrays it links to."""
-    coverage = cover(_sealed(run), len(parameters), run.segments)
+    sealed = _sealed(run)
+    coverage = cover(sealed, len(parameters), run.segments)
     remove_leftovers(run.results)
     with replacing(run.results) as path, new_file(path) as file:
         linked = _write_blocks(file, coverage, parameters, run)
         _write_parameters(file, parameters)
+        if merge is not None:
+            write_reduction(file, sealed, coverage.state, merge, set(file))
         embed_manifest(file, manifest_json)
         there = _variables(file)
         for name, given in attributes.items():
@@ -192,7 +211,7 @@ def _absent(coverage: Coverage, schema: Schema) -> set[str]:
 
 
 def _variables(file: h5py.File) -> set[str]:
-    return {name for name, item in file.items() if is_column(item)}
+    return {name for name, item in file.items() if is_column(item) or is_reduced(item)}
 
 
 def _windows(count: int, rows: int) -> Iterator[tuple[int, int]]:

@@ -13,7 +13,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,20 @@ from hpckit.store.arrays import Arrays, Spill
 from hpckit.store.atomic import explained, write_bytes
 from hpckit.store.block import Block, merged
 from hpckit.store.blockfile import BlockFile, block_image
+from hpckit.store.merging import Merge
+from hpckit.store.partialfiles import Scattered
+from hpckit.store.partials import is_worth_merging, joined
+from hpckit.store.partials import merged as merged_partials
 from hpckit.store.reading import reading
 
 FANOUT = 8
 LEVELS = 10
 LARGE = 32 << 20
 """Bytes above which a segment is left as it is: merging it saves too few files."""
+
+SEAL_SECONDS, MERGE_SECONDS = 0.2, 2.0
+"""After which no more partial results are merged when blocks are sealed, and when segments are
+merged: the driver has other work."""
 
 _NAME = re.compile(r"(?P<writer>\w+)-(?P<level>\d)-(?P<number>\d{6,})-(?P<crc>[0-9a-f]{8})\.h5")
 
@@ -64,8 +72,9 @@ class Segment:
 class SegmentWriter:
     """Seals blocks in a folder; many writers may share it."""
 
-    def __init__(self, folder: Path, prefix: str = "w") -> None:
+    def __init__(self, folder: Path, prefix: str = "w", merge: Merge | None = None) -> None:
         self.folder = folder
+        self.merge = merge
         self.writer = f"{prefix}{secrets.token_hex(4)}"
         self.number = 0
         self.spill = Spill(folder)
@@ -93,15 +102,34 @@ class SegmentWriter:
         """
         segments = [segment for level in self.levels.values() for segment in level]
         segments.sort(key=lambda segment: segment.path.stat().st_size)
-        while sum(segment.path.stat().st_size for segment in segments) > FANOUT * LARGE:
+        while not self._is_worth_it(segments):
             segments.pop()
         if len(segments) > 1:
-            self._write(self._joined([_read(segment) for segment in segments]), LEVELS - 1)
+            self._write(self._merged(segments), LEVELS - 1)
             remove(segments)
             self.levels = {}
 
     def _joined(self, blocks: Sequence[Block]) -> Block:
-        return merged(self.spill.alike(blocks))
+        block = merged(self.spill.alike(blocks))
+        parts = [block.partials for block in blocks if block.partials is not None]
+        if not parts or self.merge is None:
+            return block
+        return replace(block, partials=merged_partials(joined(parts), self.merge, SEAL_SECONDS))
+
+    def _merged(self, segments: Sequence[Segment]) -> Block:
+        block = self._joined([_read(segment) for segment in segments])
+        if self.merge is None:
+            return block
+        partials = Scattered.over([segment.path for segment in segments])
+        return replace(block, partials=merged_partials(partials, self.merge, MERGE_SECONDS))
+
+    def _is_worth_it(self, segments: Sequence[Segment]) -> bool:
+        """Tell whether memory allows to merge segments, large ones with partial results too."""
+        if sum(segment.path.stat().st_size for segment in segments) <= FANOUT * LARGE:
+            return True
+        return self.merge is not None and is_worth_merging(
+            Scattered.over([segment.path for segment in segments])
+        )
 
     def _write(self, block: Block, level: int) -> None:
         image = block_image(block)
@@ -111,7 +139,8 @@ class SegmentWriter:
         write_bytes(path, image)
         segment = Segment.named(path)
         assert segment is not None
-        if len(image) <= LARGE:
+        # Partial results become fewer when they are merged, however large they are.
+        if len(image) <= LARGE or block.partials is not None:
             self.levels.setdefault(level, []).append(segment)
 
     def _compact(self) -> None:
@@ -119,8 +148,9 @@ class SegmentWriter:
             segments = self.levels.get(level, [])
             if len(segments) < FANOUT:
                 return
-            self._write(self._joined([_read(segment) for segment in segments]), level + 1)
-            remove(segments)
+            if self._is_worth_it(segments):
+                self._write(self._merged(segments), level + 1)
+                remove(segments)
             self.levels[level] = []
 
 

@@ -49,11 +49,30 @@ class Pending:
             return cls(file["indices"], file["tried"])
 
 
+RUNS = 16
+"""How many runs of neighbours an element gets at least, where neighbours stay together."""
+
+
 def share(
-    indices: Sequence[int] | NDArray[np.int64], element: int, elements: int
+    indices: Sequence[int] | NDArray[np.int64],
+    element: int,
+    elements: int,
+    *,
+    together: bool = False,
 ) -> NDArray[np.int64]:
-    """Return the tasks of one element: every `elements`-th, so that all get dear and cheap ones."""
-    return np.asarray(indices[element::elements], np.int64)
+    """Return the tasks of one element: every `elements`-th, so that all get dear and cheap ones.
+
+    Parameters
+    ----------
+    together
+        Give each runs of neighbours, whose results are merged.
+    """
+    if not together:
+        return np.asarray(indices[element::elements], np.int64)
+    length = 1 << max(len(indices) // (RUNS * elements), 1).bit_length() - 1
+    starts = range(element * length, len(indices), elements * length)
+    runs = [np.asarray(indices[start : start + length], np.int64) for start in starts]
+    return np.concatenate([np.zeros(0, np.int64), *runs])
 
 
 def writer_name(session: int, element: int) -> str:

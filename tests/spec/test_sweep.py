@@ -343,6 +343,34 @@ def test_the_rows_of_a_table_move_together_and_come_first(tmp_path: Path) -> Non
     assert made.varying == ("T", "L", "label")
 
 
+def test_a_pattern_is_all_files_that_it_matches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep" / "folder.msh").mkdir(parents=True)
+    names = ["b.msh", "a.msh", "a[1].msh", ".hidden.msh", "deep/c.msh"]
+    for name in names:
+        (tmp_path / name).touch()
+
+    def found(text: str) -> list[str]:
+        made = Sweep.from_args(reads, [f"mesh={text}"])
+        # It means the same files elsewhere, and later.
+        again = Sweep.from_args(reads, [f"mesh={made.assignments['mesh']}"])
+        paths = made.columns(range(len(made)))["mesh"]
+        assert again.columns(range(len(again)))["mesh"] == paths
+        return [str(path.relative_to(tmp_path)) for path in paths]
+
+    assert found("*.msh") == ["a.msh", "a[1].msh", "b.msh"]
+    assert found(f"{tmp_path}/[ab].msh") == ["a.msh", "b.msh"]
+    assert found("**/*.msh") == ["a.msh", "a[1].msh", "b.msh", "deep/c.msh"]
+    assert found("deep/?.msh,b.msh") == ["deep/c.msh", "b.msh"]
+    assert found("a[1].msh") == ["a[1].msh"]
+    with pytest.raises(SpecError, match=r"^mesh: '\*.txt' matches no file from .*"):
+        found("*.txt")
+    with pytest.raises(SpecError, match=r"does not exist"):
+        found('"*.msh"')
+
+
 def test_paths_in_a_table_start_at_the_table(tmp_path: Path) -> None:
     (tmp_path / "a.msh").touch()
     made = Sweep.from_args(reads, [], table(tmp_path, "mesh\na.msh\n"))
