@@ -19,6 +19,7 @@ from hpckit.run import snapshots
 from hpckit.run.agenda import Agenda
 from hpckit.run.batch import TaskRunner
 from hpckit.run.calling import Caller
+from hpckit.run.engines import Workplace
 from hpckit.run.reducing import NOTHING, MergedRows
 from hpckit.run.session import work_farm
 from hpckit.run.sizing import BatchSizer
@@ -321,7 +322,8 @@ def test_a_snapshot_shows_what_is_merged_so_far(tmp_path, monkeypatch):
                 assert file["result"][()] == file["n"][done].sum()
                 seen.add(int(done.sum()))
 
-    final = work_farm(run, "serial", 1, look, again=frozenset({TaskState.MISSING}))
+    place = Workplace(1, run.dir.log("worker"))
+    final = work_farm(run, "serial", place, look, again=frozenset({TaskState.MISSING}))
     assert final.counts["done"] == 60
     assert min(seen) < 60
     with h5py.File(run.dir.results) as file:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpckit.spec.names import is_name, is_text
 from hpckit.store.block import REFERENCE, Block, TaskState
 from hpckit.store.columns import NO_AXIS, TEXT, Column, row_sizes
+from hpckit.store.partials import Partials, Pool
 
 T = TypeVar("T")
 
@@ -122,6 +123,7 @@ def block_to(block: Block) -> dict[str, Any]:
         "details": {name: _column_to(column) for name, column in block.details.items()},
         "fields": {name: _column_to(column) for name, column in block.fields.items()},
         "stored": {name: _references_to(column) for name, column in block.stored.items()},
+        "partials": None if block.partials is None else _partials_to(block.partials),
     }
 
 
@@ -147,7 +149,9 @@ def block_from(raw: dict[str, Any]) -> Block:
     stored = entry(raw, "stored", dict)
     _require_names(stored)
     references = {name: _references_from(entry(stored, name, dict), rows) for name in stored}
-    return Block(task, state, details, fields, references)
+    parts = raw.get("partials")
+    partials = None if parts is None else _partials_from(entry(raw, "partials", dict))
+    return Block(task, state, details, fields, references, partials)
 
 
 def _references_to(column: Column) -> dict[str, Any]:
@@ -162,6 +166,37 @@ def _references_from(raw: dict[str, Any], rows: int) -> Column:
         require(known, f"has references without their {part}")
         references[part] = found
     return Column(references, references["file"] != 0)
+
+
+def _partials_to(partials: Partials) -> dict[str, Any]:
+    return {
+        "task": array_to(partials.task),
+        "span": array_to(partials.span),
+        "form": array_to(partials.form),
+        "pools": {
+            name: {"values": array_to(pool.values), "sizes": array_to(pool.sizes)}
+            for name, pool in partials.pools.items()
+        },
+    }
+
+
+def _partials_from(raw: dict[str, Any]) -> Partials:
+    task, span = (array_from(entry(raw, name, dict)) for name in ("task", "span"))
+    form = array_from(entry(raw, "form", dict), len(task))
+    known = task.ndim == span.ndim == form.ndim == 1 and form.dtype == TEXT
+    require(known and task.dtype == span.dtype == "<i8", "has no merged results")
+    pools = entry(raw, "pools", dict)
+    _require_names(pools)
+    found = {name: _pool_from(entry(pools, name, dict), len(task)) for name in pools}
+    return Partials(task, span, form, found)
+
+
+def _pool_from(raw: dict[str, Any], count: int) -> Pool:
+    values = array_from(entry(raw, "values", dict))
+    sizes = array_from(entry(raw, "sizes", dict), count)
+    known = values.ndim == sizes.ndim == 1 and sizes.dtype == "<i8" and bool((sizes >= 0).all())
+    require(known and int(sizes.sum()) == len(values), "has merged results that do not fit")
+    return Pool(values, sizes)
 
 
 def _require_names(raw: dict[str, Any]) -> None:
