@@ -1,75 +1,217 @@
-"""A farm of no-op tasks: rate against multiprocessing.Pool.map, and memory a task."""
+"""Farms on every engine: tasks a second into results.h5, and how near to the ideal time.
+
+A rate is that of many tasks without that of few, so that the start-up stands in a column of
+its own. Two workers everywhere; medians of `ROUNDS` fresh processes.
+"""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import h5py
+from peers import latency_of, peer_rates
 from timing import header, row, wall
 
-NOOP = "from hpckit import farm\n\n@farm\ndef noop(i: int = 0):\n    return i\n"
 WORKERS = 2
-TASKS = 100_000
+ROUNDS = 3
+FEW = 10
+
+NOOP = "from hpckit import farm\n\n@farm\ndef noop(i: int = 0):\n    return i\n"
+ARRAY = (
+    "import numpy as np\nfrom hpckit import farm\n\nROW = np.arange(1000.0)\n\n"
+    "@farm\ndef array(i: int = 0):\n    return ROW\n"
+)
+SPIN = (
+    "import time\nfrom hpckit import farm\n\n@farm\ndef spin(i: int = 0):\n"
+    "    end = time.perf_counter() + 0.001\n"
+    "    while time.perf_counter() < end:\n        pass\n    return i\n"
+)
+NAP = (
+    "import asyncio\nfrom hpckit import farm\n\n@farm\nasync def nap(i: int = 0):\n"
+    "    await asyncio.sleep(0.1)\n    return i\n"
+)
+NOOP_TARGETS = {"processes": 1e6, "mpi": 7e5, "dask": 5e5, "celery": 2e5}
+SPIN_TARGETS = {"processes": 0.98, "mpi": 0.96, "dask": 0.96}
 
 
-def farm(folder: str, tasks: int) -> dict[str, float]:
-    """Run the farm in a fresh process; return its rate and the driver's peak memory."""
-    job = Path(folder, "noop.py")
-    job.write_text(NOOP)
-    output = Path(tempfile.mkdtemp(dir=folder))
-    command = [sys.executable, "-m", "hpckit", "run", str(job), f"i=range({tasks})"]
-    spent = wall([*command, "--workers", str(WORKERS), "-o", str(output)])
-    manifest = json.loads(next(output.glob("*/run.json")).read_text())
-    return {
-        "wall": spent,
-        "rate": tasks / manifest["seconds"],
-        "peak": manifest["usage"]["driver_peak_bytes"],
-    }
+@dataclass(frozen=True)
+class Farm:
+    """A run that has ended.
+
+    Attributes
+    ----------
+    seconds
+        Of the whole command.
+    peak
+        The driver's memory in bytes.
+    span
+        Seconds from the first task's start to the last one's end.
+    files
+        How many it has left, beside logs.
+    """
+
+    seconds: float
+    peak: float
+    span: float
+    files: int
+
+    @classmethod
+    def of(cls, path: Path, seconds: float) -> Farm:
+        """Look at a run's directory, and check that it has all its tasks."""
+        with h5py.File(path / "results.h5") as file:
+            assert (file["task_state"][()] == 1).all()
+            start, duration = file["tasks/start"][()], file["tasks/duration"][()]
+        left = [p for p in path.rglob("*") if p.is_file() and p.parent.name != "logs"]
+        peak = json.loads((path / "run.json").read_text())["usage"]["driver_peak_bytes"]
+        return cls(seconds, peak, float((start + duration).max() - start.min()), len(left))
 
 
-def noop(i: int) -> int:
-    """Do nothing."""
-    return i
+class Bench:
+    """Runs farms in a folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def run(self, text: str, tasks: int, engine: str, workers: int = WORKERS) -> Farm:
+        """Run a farm in a fresh process."""
+        job = self.folder / "job.py"
+        job.write_text(text)
+        output = self.folder / "runs"
+        shutil.rmtree(output, ignore_errors=True)
+        command = [sys.executable, "-m", "hpckit", "run", str(job), f"i=range({tasks})"]
+        options = ["--engine", engine, "--workers", str(workers), "-o", str(output)]
+        seconds = wall([*command, *options])
+        (path,) = output.iterdir()
+        return Farm.of(path, seconds)
+
+    def rate(self, text: str, tasks: int, engine: str) -> tuple[float, float, float]:
+        """Return tasks a second beyond the start-up, the start-up, and the driver's peak."""
+        few = statistics.median(self.run(text, FEW, engine).seconds for _ in range(ROUNDS))
+        many = [self.run(text, tasks, engine) for _ in range(ROUNDS)]
+        seconds = statistics.median(farm.seconds for farm in many) - few
+        return (tasks - FEW) / seconds, few, max(farm.peak for farm in many)
 
 
-def pool_rate() -> float:
-    """Return the tasks a second of multiprocessing.Pool.map in chunks, which stores nothing."""
-    with multiprocessing.Pool(WORKERS) as pool:
-        pool.map(noop, range(100))
-        begun = time.perf_counter()
-        pool.map(noop, range(TASKS), chunksize=1000)
-        return TASKS / (time.perf_counter() - begun)
+@contextmanager
+def workers_of_a_broker() -> Iterator[None]:
+    """Start a Redis server and two workers on loopback."""
+    folder = tempfile.mkdtemp()
+    settings = "--bind 127.0.0.1 --port 6399 --requirepass secret --save"
+    os.environ["HPCKIT_BROKER"] = "redis://:secret@127.0.0.1:6399/0"
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(["redis-server", *settings.split(), ""], cwd=folder, **quiet)
+    time.sleep(1)
+    command = [sys.executable, "-m", "hpckit", "worker", "--workers", str(WORKERS)]
+    worker = subprocess.Popen(command, **quiet)
+    time.sleep(3)
+    try:
+        yield
+    finally:
+        worker.terminate()
+        worker.wait()
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder)
+
+
+def noop(bench: Bench, engine: str, rates: dict[str, float]) -> None:
+    """Print the row of a million tasks that do nothing."""
+    rate, start, peak = bench.rate(NOOP, 1_000_000, engine)
+    beside = ", ".join(f"{rate / other:.2f} of {name}" for name, other in rates.items())
+    row(
+        f"1,000,000 no-op tasks, {engine}",
+        f"{rate:,.0f} tasks/s, start-up {start:.1f} s, driver {peak / 2**20:.0f} MiB"
+        + (f" ({beside})" if beside else ""),
+        f"≥ {NOOP_TARGETS[engine]:,.0f} tasks/s, < 400 MB",
+        rate >= NOOP_TARGETS[engine] and peak < 400e6,
+    )
+
+
+def spin(bench: Bench, engine: str) -> None:
+    """Print the row of tasks of 1 ms."""
+    tasks = 10_000
+    span = statistics.median(bench.run(SPIN, tasks, engine).span for _ in range(ROUNDS))
+    share = tasks * 0.001 / WORKERS / span
+    target = SPIN_TARGETS[engine]
+    row(
+        f"{tasks:,} tasks of 1 ms, {engine}",
+        f"{share:.3f} of ideal",
+        f"≥ {target}",
+        share >= target,
+    )
+
+
+def arrays(bench: Bench) -> None:
+    """Print the row of tasks that return 8 kB."""
+    rate, _, peak = bench.rate(ARRAY, 100_000, "processes")
+    row(
+        "100,000 results of 8 kB, processes",
+        f"{rate:,.0f} tasks/s, {rate * 8e-3:,.0f} MB/s, driver {peak / 2**20:.0f} MiB",
+        "≥ 80,000 tasks/s",
+        rate >= 80_000,
+    )
+
+
+def one_alone() -> None:
+    """Print the row of a single call."""
+    from hpckit.run.engines import Workplace
+    from hpckit.run.engines.processes import ProcessesEngine
+
+    with tempfile.TemporaryDirectory() as folder:
+        own = latency_of(ProcessesEngine(Workplace(1, Path(folder) / "{pid}.log")))
+    plain = latency_of(ProcessPoolExecutor(1))
+    told = f"{own * 1e3:.2f} ms against {plain * 1e3:.2f} ms"
+    row(
+        "one task there and back, against ProcessPoolExecutor",
+        told,
+        "≤ 1 ms more",
+        own < plain + 1e-3,
+    )
+
+
+def naps(bench: Bench) -> None:
+    """Print the row of tasks that wait on an event loop."""
+    span = statistics.median(bench.run(NAP, 10_000, "asyncio", 1000).span for _ in range(ROUNDS))
+    row("10,000 waits of 100 ms, 1,000 at a time, asyncio", f"{span:.2f} s", "≤ 1.3 s", span <= 1.3)
+
+
+def files(bench: Bench) -> None:
+    """Print the row of files that stay."""
+    left = bench.run(NOOP, 10_000, "processes").files
+    row("files left by 10,000 tasks, beside logs", str(left), "≤ 10", left <= 10)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; the engines may be named on the command line."""
+    engines = sys.argv[1:] or [*NOOP_TARGETS, "asyncio"]
     header()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [farm(folder, TASKS) for _ in range(5)]
-        small = farm(folder, 1000)
-        large = farm(folder, 1_000_000)
-    rate = statistics.median(run["rate"] for run in runs)
-    pool = statistics.median(pool_rate() for _ in range(5))
-    row(
-        f"{TASKS:,} no-op tasks, 2 processes, in results.h5",
-        f"{rate:,.0f} tasks/s, all of the session in it ({rate / pool:.3f} of Pool.map, which "
-        "stores nothing)",
-        "> 100,000 tasks/s",
-        rate > 100_000,
-    )
-    row(
-        "1,000,000 of them",
-        f"{large['rate']:,.0f} tasks/s, driver {large['peak'] / 2**20:.0f} MiB",
-        "-",
-        True,
-    )
-    grown = (large["peak"] - small["peak"]) / 999_000
-    row("memory a task, from 1,000 to 1,000,000", f"{grown:.0f} B", "< 1000 B", grown < 1000)
+        bench = Bench(folder)
+        for engine in (e for e in NOOP_TARGETS if e in engines and e != "celery"):
+            noop(bench, engine, peer_rates(WORKERS) if engine == "processes" else {})
+            spin(bench, engine)
+        if "processes" in engines:
+            arrays(bench)
+            one_alone()
+            files(bench)
+        if "asyncio" in engines:
+            naps(bench)
+        if "celery" in engines:
+            with workers_of_a_broker():
+                noop(bench, "celery", {})
 
 
 if __name__ == "__main__":

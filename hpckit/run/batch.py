@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpckit.errors import HpckitError, LaunchError, ReduceError, StoreError
 from hpckit.processes import was_interrupted
@@ -24,6 +25,7 @@ from hpckit.spec.load import load_file
 from hpckit.spec.sweep import Sweep
 from hpckit.store.arrays import Spill
 from hpckit.store.block import Block, make_block
+from hpckit.store.merging import Merge
 from hpckit.store.rundir import RunDir
 
 FASTEST_WRITE = 1e-6
@@ -90,15 +92,53 @@ class _Tally:
         """Pack it."""
         if not self.rows or isinstance(self.trouble, ReduceError):
             return Outcome(None, self.trouble)
-        merged = self.rows if isinstance(self.rows, MergedRows) else None
-        rows = checked(self.rows, self.errors) if isinstance(self.rows, list) else []
         moments = np.array(self.moments)
-        started = moments[:-1] + (time.time() - time.perf_counter())
         done = indices[: len(self.rows)]
-        block = make_block(done, rows, self.errors, started, np.diff(moments), os.getpid(), attempt)
-        if merged is not None:
-            block = replace(block, partials=merged.partials())
+        block = _block(done, self.rows, self.errors, moments[:-1], np.diff(moments), attempt)
         return Outcome(block, self.trouble)
+
+
+def packed(
+    indices: Sequence[int],
+    rows: list[Row],
+    errors: dict[int, str],
+    begun: Sequence[float],
+    seconds: Sequence[float],
+    attempt: int,
+    merge: Merge | None,
+) -> Outcome:
+    """Pack what some tasks gave, which were not worked one after another.
+
+    Parameters
+    ----------
+    indices
+        Ascending.
+    begun
+        By `time.perf_counter`.
+    """
+    held: list[Row] | MergedRows = rows
+    if merge is not None:
+        held = MergedRows(indices, merge)
+        try:
+            for row in rows:
+                held.append(row)
+        except ReduceError as error:
+            return Outcome(None, error)
+    return Outcome(_block(indices, held, errors, np.array(begun), np.array(seconds), attempt))
+
+
+def _block(
+    indices: Sequence[int],
+    rows: list[Row] | MergedRows,
+    errors: dict[int, str],
+    begun: NDArray[np.float64],
+    seconds: NDArray[np.float64],
+    attempt: int,
+) -> Block:
+    started = begun + (time.time() - time.perf_counter())
+    plain = checked(rows, errors) if isinstance(rows, list) else []
+    block = make_block(indices, plain, errors, started, seconds, os.getpid(), attempt)
+    return block if isinstance(rows, list) else replace(block, partials=rows.partials())
 
 
 class TaskRunner:

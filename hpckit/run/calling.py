@@ -43,6 +43,8 @@ class Caller:
     ----------
     call
         Calls it for a task's index and its parameters, in the order of the signature.
+    is_async
+        Whether `call` returns a coroutine.
     plain
         The types of what it may return that `row` need not look at.
     merge
@@ -54,6 +56,7 @@ class Caller:
         self.seed = seed
         self.names = tuple(param.name for param in job.params)
         self.call = self._call(job, run)
+        self.is_async = job.is_async
         self.merge = Merge.of(job)
         self.plain = frozenset() if self.merge or RESULT in sweep.names else NUMBERS
         self._known: frozenset[str] = frozenset()

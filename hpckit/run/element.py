@@ -15,7 +15,7 @@ from hpckit.errors import BusyError, Interrupted
 from hpckit.jobstates import NO_PROGRESS, TIME_IS_UP
 from hpckit.processes import interruptible
 from hpckit.run.agenda import Agenda, Scattered
-from hpckit.run.engines import Workplace, engine_class
+from hpckit.run.engines import Workplace, default_engine, engine_class
 from hpckit.run.farm import FarmDriver
 from hpckit.run.notice import Notice
 from hpckit.run.sealing import Sealer
@@ -35,8 +35,6 @@ from hpckit.store.segments import SegmentWriter, list_segments, set_aside_damage
 from hpckit.store.shares import ElementEnd, Pending, share, tell_end, writer_name
 from hpckit.store.submission import Submission
 from hpckit.threads import limit_threads
-
-ENGINE = "processes"
 
 COLLECT_PATIENCE = 5.0
 """Seconds to wait for whoever holds the run; if that takes longer, who looks next collects."""
@@ -126,7 +124,7 @@ class Element:
         workers: int,
         report: Report,
     ) -> FarmDriver:
-        make, merge = engine_class(ENGINE), Merge.of(self.run.job)
+        make, merge = engine_class(default_engine(self.run.job)), Merge.of(self.run.job)
         place = Workplace(workers, self.run.dir.log(f"element-{self.number:06d}"))
         return FarmDriver(
             spec=farm_spec(self.run),

@@ -98,7 +98,7 @@ class FarmDriver:
             No task can be done as things are: its program is not there, say.
         """
         self.engine = self.make_engine()
-        self.sizer = BatchSizer(self.engine.workers)
+        self.sizer = BatchSizer(self.engine.workers, self.engine.width)
         try:
             while self._submit() and not self._is_late():
                 self._collect()

@@ -24,21 +24,26 @@ class BatchSizer:
     """
 
     workers: int
-    size: int = 1
+    width: int = 1
+    """How many tasks of a batch a worker is at at the same time."""
+    size: int = 0
     task_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with a batch that keeps a worker busy."""
+        self.size = self.size or self.width
 
     def next(self, left: int) -> int:
         """Return the size of the next batch when `left` tasks are left."""
-        return max(1, min(self.size, -(-left // (2 * self.workers)), MAX_TASKS))
+        return max(self.width, min(self.size, -(-left // (2 * self.workers)), MAX_TASKS))
 
     def observe(self, tasks: int, seconds: float, nbytes: int) -> None:
         """Learn from a batch that took a worker `seconds`, and whose results take `nbytes`."""
-        each = seconds / tasks
+        each = seconds / tasks / self.width
         known = self.task_seconds
         self.task_seconds = each if known is None else 0.7 * known + 0.3 * each
         wanted = min(
             TARGET_SECONDS / max(self.task_seconds, 1e-9), TARGET_BYTES * tasks / max(nbytes, 1)
         )
-        self.size = max(
-            1, int(min(wanted, self.size * GROWTH if tasks >= self.size else self.size, MAX_TASKS))
-        )
+        grown = self.size * GROWTH if tasks >= self.size else self.size
+        self.size = max(self.width, int(min(wanted, grown, MAX_TASKS)))

@@ -31,6 +31,7 @@ ENGINES = {
     "serial": "hpckit.run.engines.serial:SerialEngine",
     "threads": "hpckit.run.engines.threads:ThreadsEngine",
     "processes": "hpckit.run.engines.processes:ProcessesEngine",
+    "asyncio": "hpckit.run.engines.event_loop:AsyncioEngine",
     "mpi": "hpckit.run.engines.mpi:MPIEngine",
     "dask": "hpckit.run.engines.dask:DaskEngine",
     "celery": "hpckit.run.engines.celery:CeleryEngine",
@@ -75,6 +76,8 @@ class Engine(Executor):
     ----------
     workers
         How many calls it works on at a time; it may change.
+    width
+        How many tasks of a call's batch it works on at a time.
     needs
         The extra of hpckit that brings the packages it imports.
     has_address
@@ -88,6 +91,7 @@ class Engine(Executor):
     """
 
     workers: int
+    width: int = 1
     needs: ClassVar[str] = ""
     has_address: ClassVar[bool] = False
     needs_launcher: ClassVar[bool] = False
