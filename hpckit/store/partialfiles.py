@@ -65,8 +65,8 @@ class Scattered:
                 column.append(part)
         whole = [np.concatenate(column) for column in columns]
         chosen = largest(whole[2], whole[3])
-        number, row, task, span, nbytes = (column[chosen] for column in whole)
-        return cls(paths, number, row, task, span, nbytes)
+        places, row, task, span, nbytes = (column[chosen] for column in whole)
+        return cls(paths, places, row, task, span, nbytes)
 
     def totals(self) -> dict[str, tuple[np.dtype[Any], int]]:
         """Return the type and the size of each pool of all nodes."""

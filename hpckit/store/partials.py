@@ -5,22 +5,19 @@ They travel with the block of the tasks that they cover, and are sealed with it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpckit.errors import ReduceError
 from hpckit.store.layout import TEXT_TYPE, attach, make_dimension
-from hpckit.store.merging import Merge
 from hpckit.store.storable import text_array
 from hpckit.store.taking_apart import one_behind_the_other, put_together, taken_apart
-from hpckit.store.tree import Node, Nodes, largest
+from hpckit.store.tree import Node, largest
 
 GROUP = "hpckit/partials"
 
@@ -118,51 +115,6 @@ class Partials:
             self.form[chosen],
             {name: pool.only(chosen) for name, pool in self.pools.items()},
         )
-
-
-class Shelf(Protocol):
-    """Where nodes are, in the order of their tasks: in memory, or in files."""
-
-    @property
-    def task(self) -> NDArray[np.int64]:
-        """The first task of each."""
-        ...
-
-    @property
-    def span(self) -> NDArray[np.int64]:
-        """How many tasks each covers."""
-        ...
-
-    def node(self, place: int) -> Node:
-        """Take one down, once."""
-        ...
-
-    def only(self, chosen: NDArray[np.int64]) -> Partials:
-        """Return some as they are stored."""
-        ...
-
-
-def merged(shelf: Shelf, merge: Merge, seconds: float) -> Partials:
-    """Return partials with neighbours merged, as far as there is time.
-
-    What cannot be merged stays as it is: it is told where the whole is wanted.
-    """
-    due = time.monotonic() + seconds
-    kept: list[int] = []
-    made: list[Node] = []
-    for tree in _plan(shelf):
-        try:
-            for item in _worked(shelf, tree, merge, due):
-                (kept if isinstance(item, int) else made).append(item)  # type: ignore[arg-type]
-        except ReduceError:
-            kept += _leaves(tree)
-    rest = shelf.only(np.array(sorted(kept), np.int64))
-    return joined([rest, Partials.of(made)]) if made else rest
-
-
-def is_worth_merging(shelf: Shelf) -> bool:
-    """Tell whether merging leaves no more than half of the nodes."""
-    return 2 * len(_plan(shelf)) <= len(shelf.task)
 
 
 def joined(parts: Sequence[Partials]) -> Partials:
@@ -279,20 +231,6 @@ def write_partials(file: h5py.File, partials: Partials | None) -> None:
         PartialsWriter(file, len(partials), totals).write(partials)
 
 
-def read_partials(file: h5py.File) -> Partials | None:
-    """Read all partials of a file; None if it has none.
-
-    Raises
-    ------
-    ValueError
-        As `PartialsFile`.
-    """
-    if GROUP not in file:
-        return None
-    found = PartialsFile(file)
-    return found.read(0, len(found.task))
-
-
 def _pool(parts: Sequence[NDArray[Any] | None]) -> Pool:
     sizes = np.array([0 if part is None else len(part) for part in parts], np.int64)
     return Pool(one_behind_the_other([part for part in parts if part is not None]), sizes)
@@ -304,28 +242,3 @@ def _joined_pool(name: str, parts: Sequence[Partials]) -> Pool:
     sizes = [none[i] if pool is None else pool.sizes for i, pool in enumerate(pools)]
     values = [pool.values for pool in pools if pool is not None]
     return Pool(one_behind_the_other(values), np.concatenate(sizes))
-
-
-def _plan(shelf: Shelf) -> list[Any]:
-    """Return what becomes of the nodes: the place of one, or a pair of what is to be merged."""
-    plan = Nodes(lambda left, right: (left, right))
-    for place, (start, span) in enumerate(
-        zip(shelf.task.tolist(), shelf.span.tolist(), strict=True)
-    ):
-        plan.add(start, span, place)
-    return [tree for *_, tree in plan]
-
-
-def _leaves(tree: Any) -> list[int]:
-    return [place for half in tree for place in _leaves(half)] if type(tree) is tuple else [tree]
-
-
-def _worked(shelf: Shelf, tree: Any, merge: Merge, due: float) -> list[int | Node]:
-    """Merge nodes as planned, until there is no more time; a place is a node left alone."""
-    if type(tree) is not tuple:
-        return [tree]
-    left, right = (_worked(shelf, half, merge, due) for half in tree)
-    if len(left) > 1 or len(right) > 1 or time.monotonic() > due:
-        return left + right
-    one, two = (shelf.node(item) if isinstance(item, int) else item for item in left + right)
-    return [(one[0], 2 * one[1], merge(one[2], two[2]))]

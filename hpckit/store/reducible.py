@@ -6,6 +6,7 @@ values are all numbers or all strings; any other dict holds values by name.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -138,9 +139,11 @@ def _normal_array(value: Any, copy: bool) -> Any:
 
 
 def _check_integers(values: Collection[int]) -> None:
-    for value in (min(values), max(values)) if values else ():
-        if not INT64.min <= value <= INT64.max:
-            raise TypeError(f"the integer {value} does not fit into 64 bits")
+    try:
+        array("q", values)
+    except OverflowError:
+        bad = next(value for value in values if not INT64.min <= value <= INT64.max)
+        raise TypeError(f"the integer {bad} does not fit into 64 bits") from None
 
 
 def _check_texts(texts: Iterable[str]) -> None:

@@ -23,9 +23,10 @@ from hpckit.store.atomic import explained, write_bytes
 from hpckit.store.block import Block, merged
 from hpckit.store.blockfile import BlockFile, block_image
 from hpckit.store.merging import Merge
+from hpckit.store.neighbours import is_worth_merging
+from hpckit.store.neighbours import merged as merged_partials
 from hpckit.store.partialfiles import Scattered
-from hpckit.store.partials import is_worth_merging, joined
-from hpckit.store.partials import merged as merged_partials
+from hpckit.store.partials import joined
 from hpckit.store.reading import reading
 
 FANOUT = 8

@@ -163,6 +163,22 @@ def test_failed_tasks_are_left_out_until_they_are_retried(hpckit):
     assert hpckit.digest() == whole
 
 
+def test_tasks_that_are_tried_again_within_a_session(hpckit):
+    hpckit.job("""
+        from pathlib import Path
+        from hpckit import farm
+
+        @farm(reduce=lambda a, b: f"({a}{b})", task_retries=1)
+        def f(n: int = 0):
+            if n % 5 == 2 and not Path(f"tried-{n}").exists():
+                Path(f"tried-{n}").touch()
+                raise ValueError("not yet")
+            return str(n)
+    """)
+    assert hpckit("run", "job.py", "n=range(16)", "--workers", 2).code == 0
+    assert result(hpckit) == canonical({n: str(n) for n in range(16)}, 16, "({}{})".format)
+
+
 def test_a_run_that_is_interrupted_goes_on_from_its_parts(hpckit):
     hpckit.job(NAPS)
     driver = hpckit.start("run", "job.py", *SWEEP, "--workers", 2)

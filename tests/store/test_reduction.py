@@ -23,7 +23,8 @@ from hpckit.store import partialfiles, rundir, segments
 from hpckit.store.block import make_block
 from hpckit.store.digest import digest
 from hpckit.store.merging import Merge
-from hpckit.store.partials import Partials, joined, merged
+from hpckit.store.neighbours import merged
+from hpckit.store.partials import Partials, joined
 from hpckit.store.results import assemble, show_so_far, task_states
 from hpckit.store.segments import SegmentWriter, list_segments
 from hpckit.store.tree import Nodes, aligned, folded, largest
