@@ -31,8 +31,11 @@ REASON_LENGTH = 2000
 AHEAD = 2
 """Batches in flight a worker: one that it works on, one that waits for it."""
 
-GRACE_SECONDS = 10.0
-"""What a worker gets beyond the time that its tasks may take, before it counts as lost."""
+GRACE_SECONDS = 60.0
+"""What a worker gets beyond the time that its tasks may take, before it counts as lost.
+
+A worker's first batch imports the job, and whatever that imports, from a slow file system maybe.
+"""
 
 
 @dataclass

@@ -20,8 +20,8 @@ class Used:
     ----------
     pid
         The process.
-    cpu_seconds
-        User and system time of all of them.
+    cpu_seconds, children_cpu_seconds
+        User and system time of all of them, and of the children alone.
     peak_bytes, children_peak_bytes
         The most memory at a time: the process's, and that of the largest child.
     """
@@ -30,6 +30,7 @@ class Used:
     cpu_seconds: float
     peak_bytes: int
     children_peak_bytes: int
+    children_cpu_seconds: float = 0.0
 
     @classmethod
     def by_this_process(cls) -> Used:
@@ -41,6 +42,7 @@ class Used:
             own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
             own.ru_maxrss * _MAXRSS_BYTES,
             children.ru_maxrss * _MAXRSS_BYTES,
+            children.ru_utime + children.ru_stime,
         )
 
 
@@ -50,14 +52,17 @@ def usage(workers: Mapping[int, Used] | None = None) -> dict[str, float]:
     Parameters
     ----------
     workers
-        By process id, the last word of workers that are not this process's children. What one
-        used after that is not counted.
+        By process id, the last word of each worker. Those that were children of this process are
+        in the kernel's count of its children as well, once they were waited for; so the larger
+        of both counts.
     """
     own = Used.by_this_process()
     others = [used for pid, used in (workers or {}).items() if pid != own.pid]
     peaks = [max(used.peak_bytes, used.children_peak_bytes) for used in others]
     return {
-        "cpu_seconds": own.cpu_seconds + sum(used.cpu_seconds for used in others),
+        "cpu_seconds": own.cpu_seconds
+        - own.children_cpu_seconds
+        + max(own.children_cpu_seconds, sum(used.cpu_seconds for used in others)),
         "driver_peak_bytes": own.peak_bytes,
         "children_peak_bytes": max([own.children_peak_bytes, *peaks]),
     }

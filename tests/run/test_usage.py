@@ -23,7 +23,8 @@ def test_the_time_and_memory_of_workers_count(hpckit, engine):
     hpckit.job(JOB)
     assert hpckit("run", "job.py", "n=range(4)", "--engine", engine).code == 0
     used = hpckit.manifest().usage
-    assert used["cpu_seconds"] >= 2
+    # The processes' own start is in it, once.
+    assert 2 <= used["cpu_seconds"] < 4
     assert max(used["driver_peak_bytes"], used["children_peak_bytes"]) > 200_000_000
 
 
