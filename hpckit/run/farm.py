@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpckit.errors import HpckitError
+from hpckit.errors import HpckitError, LaunchError
 from hpckit.run.agenda import Agenda, Batch, Scattered
 from hpckit.run.batch import BATCH_SECONDS, FarmSpec, Outcome, run_batch
 from hpckit.run.engines import Engine, WorkerDied
@@ -30,6 +30,9 @@ REASON_LENGTH = 2000
 
 AHEAD = 2
 """Batches in flight a worker: one that it works on, one that waits for it."""
+
+MOST_RENEWALS = 40
+"""Of an engine without any result; it takes half of them to find one guilty task in a batch."""
 
 GRACE_SECONDS = 60.0
 """What a worker gets beyond the time that its tasks may take, before it counts as lost.
@@ -83,6 +86,7 @@ class FarmDriver:
     drain_until: float | None = None
     gave_up: str | None = None
     new_failures: int = 0
+    renewals: int = 0
     flying: dict[Future[Outcome], Batch] = field(default_factory=dict)
     overdue: dict[Future[Outcome], float] = field(default_factory=dict)
     ended: SimpleQueue[Future[Outcome]] = field(default_factory=SimpleQueue)
@@ -98,7 +102,7 @@ class FarmDriver:
         StoreError
             Results cannot be written.
         LaunchError
-            No task can be done as things are: its program is not there, say.
+            No task can be done as things are: its program is not there, or workers only die.
         """
         self.engine = self.make_engine()
         self.sizer = BatchSizer(self.engine.workers, self.engine.width)
@@ -223,6 +227,7 @@ class FarmDriver:
         return block.only(~failed) if failed.any() else block
 
     def _take(self, block: Block) -> None:
+        self.renewals = 0
         if self.tried is not None:
             block.details["attempts"].values[:] += self.tried[block.task]
         failures = int(np.count_nonzero(block.state == TaskState.FAILED))
@@ -260,6 +265,9 @@ class FarmDriver:
     def _renew(self) -> str:
         """Replace an engine that has died; return how it died."""
         reason = self.engine.death()
+        self.renewals += 1
+        if self.renewals > MOST_RENEWALS:
+            raise LaunchError(f"workers die again and again, and no task ends: {reason}")
         self.engine = self.make_engine()
         return reason
 

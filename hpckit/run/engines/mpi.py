@@ -195,9 +195,9 @@ class MPIEngine(Engine):
 
     def _finish(self, status: int | None, *, was_there: bool) -> None:
         said = "\n".join(line for line in self._said if line.strip())
-        if was_there:
-            died = _rank_death(said) or f"mpiexec {ending(status or 0)}"
-            self._end(BrokenExecutor(died))
+        died = _rank_death(said)
+        if was_there or died is not None:
+            self._end(BrokenExecutor(died or f"mpiexec {ending(status or 0)}"))
             return
         remedy = (
             "see that mpiexec and mpi4py are of the same MPI, and that rank 0 is on this machine"
