@@ -323,3 +323,33 @@ def test_the_death_of_a_worker_is_seen_while_another_is_long_at_work(tmp_path):
             doomed.result(timeout=60)
     finally:
         engine.kill()
+
+
+@pytest.fixture
+def plugin(hpckit):
+    """Return the environment in which a package brings an engine."""
+    folder = hpckit.directory / "site"
+    described = folder / "mine-1.0.dist-info"
+    described.mkdir(parents=True)
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text("[hpckit.engines]\nmine = mine_engine:Mine\n")
+    (folder / "mine_engine.py").write_text(
+        "from hpckit.run.engines.threads import ThreadsEngine\n"
+        "class Mine(ThreadsEngine):\n    pass\n"
+    )
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_a_package_brings_an_engine(hpckit, plugin):
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0):\n    return n\n")
+    assert hpckit("run", "job.py", "n=range(9)", "--engine", "mine", env=plugin).code == 0
+    assert hpckit.manifest().engine == "mine"
+
+
+def test_an_engine_that_is_not_there(hpckit, plugin):
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0):\n    return n\n")
+    ended = hpckit("run", "job.py", "--engine", "yours", env=plugin)
+    assert ended.code == 2
+    (line,) = ended.stderr.splitlines()
+    assert "'yours': there are serial, threads, processes, asyncio, mpi, dask, celery, mine" in line
+    assert not hpckit.run_dirs()
