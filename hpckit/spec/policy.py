@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from hpckit.errors import SpecError
 from hpckit.jobstates import JobState
-from hpckit.spec.messages import listed, refused, shown
+from hpckit.spec.messages import listed, shown
+from hpckit.spec.options import Options
 from hpckit.spec.resources import Count, Resources
 from hpckit.units import Memory, Walltime
 
@@ -25,7 +26,7 @@ _DOUBLE = re.compile(r"double up to (?P<limit>\S.*)")
 Tries = Annotated[int, Field(strict=True, ge=0)]
 
 
-class Policy(BaseModel):
+class Policy(Options):
     """What a job says about its own end; all of it is for submitted runs.
 
     Attributes
@@ -45,8 +46,6 @@ class Policy(BaseModel):
         By class, how often; naming one is enough to have it tried again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     signal: Literal["USR1", "USR2", "TERM"] = "USR1"
     warning: Walltime | None = None
     max_restarts: Tries = 5
@@ -54,20 +53,6 @@ class Policy(BaseModel):
     on_timeout: str | None = None
     on_node_fail: Literal["exclude"] | None = None
     retries: Mapping[str, Count] = Field(default_factory=dict)
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], *, owner: str) -> Self:
-        """Validate options as a user gave them.
-
-        Raises
-        ------
-        SpecError
-            For an unknown option, or a value that is not allowed.
-        """
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            raise refused(error, cls.model_fields, owner=owner) from None
 
     @field_validator("on_out_of_memory")
     @classmethod

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from hpckit.errors import SpecError
-from hpckit.spec.messages import refused
+from hpckit.spec.options import Options
 from hpckit.units import Memory, Walltime
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 
 
-class Resources(BaseModel):
+class Resources(Options):
     """The resources of one run; the meaning of each is that of the same option of sbatch(1).
 
     Attributes
@@ -27,8 +26,6 @@ class Resources(BaseModel):
         Seconds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     nodes: Count | None = None
     ntasks: Count = 1
     ntasks_per_node: Count | None = None
@@ -37,27 +34,6 @@ class Resources(BaseModel):
     mem: Memory | None = None
     mem_per_cpu: Memory | None = None
     walltime: Walltime | None = None
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], *, owner: str = "[resources]") -> Self:
-        """Validate options as a user gave them.
-
-        Parameters
-        ----------
-        options
-            Names and values.
-        owner
-            Where the user wrote them, for the messages.
-
-        Raises
-        ------
-        SpecError
-            For an unknown option, a value that is not allowed, or two that contradict each other.
-        """
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            raise refused(error, cls.model_fields, owner=owner) from None
 
     def updated(self, **changes: Any) -> Self:
         """Return these resources with some changed, all of them validated again.

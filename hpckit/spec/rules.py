@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from hpckit.errors import SpecError
-from hpckit.spec.messages import refused
+from hpckit.spec.options import Options
 from hpckit.units import Walltime
 
 
-class TaskRules(BaseModel):
+class TaskRules(Options):
     """What a job says about tasks that fail or hang.
 
     Attributes
@@ -25,25 +25,9 @@ class TaskRules(BaseModel):
         After so many failed tasks a session begins no others.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     task_retries: Annotated[int, Field(strict=True, ge=0)] = 0
     task_timeout: Walltime | None = None
     max_failures: Annotated[int, Field(strict=True, ge=1)] | None = None
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], *, owner: str) -> Self:
-        """Validate options as a user gave them.
-
-        Raises
-        ------
-        SpecError
-            For an unknown option, or a value that is not allowed.
-        """
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            raise refused(error, cls.model_fields, owner=owner) from None
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return these rules with those of the command line in place of the job's own.

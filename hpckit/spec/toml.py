@@ -105,7 +105,7 @@ def _job(table: dict[str, Any], source: Path) -> Job:
 
 
 def _resources(options: Mapping[str, Any]) -> Resources:
-    return _under("resources", lambda: Resources.from_options(options))
+    return _under("resources", lambda: Resources.from_options(options, owner="[resources]"))
 
 
 def _policy(options: Mapping[str, Any], resources: Resources) -> Policy:

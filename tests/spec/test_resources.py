@@ -53,7 +53,7 @@ def test_nodes_alone_are_filled_as_sbatch_does() -> None:
 )
 def test_what_is_wrong_is_said_in_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        Resources.from_options(options)
+        Resources.from_options(options, owner="[resources]")
 
 
 def test_they_are_frozen() -> None:
