@@ -15,6 +15,7 @@ from endings import PATIENCE, Ended
 
 from hpckit.store import manifest as manifests
 from hpckit.store.digest import digest
+from hpckit.threads import VARIABLES
 
 
 def pytest_addoption(parser):
@@ -120,6 +121,18 @@ class Hpckit:
             )
         except psutil.Error:
             return False
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """Take back what farms that are worked in this process set for numerical libraries."""
+    before = {name: os.environ.get(name) for name in VARIABLES.values()}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture

@@ -211,16 +211,25 @@ def test_ctrl_c(hpckit, begun):
     assert hpckit("resume", "last").code == 0
 
 
-def test_nothing_listens_beyond_loopback(engine):
-    engine.submit(abs, -1).result(PATIENCE)
+def listening():
+    """Return where this process and its children listen."""
     this = psutil.Process()
-    connections = [
-        connection
+    return {
+        (process.pid, connection.laddr)
         for process in (this, *this.children(recursive=True))
         for connection in process.net_connections()
-    ]
-    heard = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
-    assert heard == {"127.0.0.1"}
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def test_nothing_listens_beyond_loopback(tmp_path):
+    before = listening()
+    engine = engine_class("dask")(Workplace(2, tmp_path / "worker-{pid}.log"))
+    try:
+        engine.submit(abs, -1).result(PATIENCE)
+        assert {address.ip for _, address in listening() - before} == {"127.0.0.1"}
+    finally:
+        engine.kill()
 
 
 def test_a_stranger_is_refused_by_the_scheduler(engine):

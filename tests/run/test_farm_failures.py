@@ -154,7 +154,9 @@ def test_several_tasks_that_kill_their_workers(hpckit):
     assert hpckit("run", "job.py", "n=range(60)", "--workers", 2).code == 3
     found = failures(hpckit.last())
     assert list(found) == [19, 39, 59]
-    assert set(found.values()) == {"the worker process was killed by SIGABRT"}
+    # What memory it had used is known of a worker that lived long enough.
+    reasons = {text.partition(";")[0] for text in found.values()}
+    assert reasons == {"the worker process was killed by SIGABRT"}
 
 
 def test_a_worker_that_dies_without_a_fault_costs_nothing(hpckit):
