@@ -203,8 +203,8 @@ def test_redis_is_killed_and_comes_back(hpckit, server, keeps_data):
     driver = hpckit.start("run", "job.py", *sweep, "--engine", "celery", env=server.env)
     at_work(hpckit, runs=2)
     server.kill()
-    line = said(driver, "hpckit: ")
-    assert f"broker at 127.0.0.1:{server.port}" in line
+    line = said(driver, "broker at")
+    assert f"127.0.0.1:{server.port}" in line
     assert server.password not in line
     if not keeps_data:
         server.forget()

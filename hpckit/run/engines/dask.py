@@ -47,9 +47,10 @@ class DaskEngine(Engine):
         self._client: Any = None
         self._crew: Crew | None = None
         self._pickled: WeakKeyDictionary[Future[Any], bytes] = WeakKeyDictionary()
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._serve, name="hpckit-dask", daemon=True)
+        made: Future[asyncio.AbstractEventLoop] = Future()
+        self._thread = Thread(target=self._serve, args=(made,), name="hpckit-dask", daemon=True)
         self._thread.start()
+        self._loop = made.result()
         try:
             self._do(self._start())
         except BaseException:
@@ -85,16 +86,19 @@ class DaskEngine(Engine):
         self.kill()
         return (self._crew and self._crew.latest_reason) or super().death()
 
-    def _serve(self) -> None:
-        # What this thread starts, it starts deaf to Ctrl-C, from the first moment on.
+    def _serve(self, made: Future[asyncio.AbstractEventLoop]) -> None:
+        # What this thread starts, it starts deaf to Ctrl-C, from the first moment on; and no
+        # Ctrl-C breaks into the making of the loop, as it would in the main thread.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        left = asyncio.all_tasks(self._loop)
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        made.set_result(loop)
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        self._loop.close()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.close()
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
