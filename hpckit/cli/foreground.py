@@ -132,17 +132,27 @@ def summarise(run: Run, final: Manifest) -> int:
 
     tasks = final.job.tasks
     failed = final.counts.get("failed", 0)
-    what = f"{tasks - failed} of {tasks} tasks" if failed else f"{tasks} tasks"
+    missing = final.counts.get("missing", 0)
+    done = tasks - failed - missing
+    what = f"{done} of {tasks} tasks" if done < tasks else f"{tasks} tasks"
     if run.job.kind == "spmd":
         what = "1 rank" if final.ranks == 1 else f"{final.ranks} ranks"
     elif tasks == 1:
-        what = "1 task" if not failed else "0 of 1 task"
+        what = "1 task" if done else "0 of 1 task"
     click.echo(f"{final.id}: {what} done in {final.seconds:.1f} s")
     click.echo(f"results: {shortest(run.dir.results)}")
     if failed:
         _print_failures(run, failed)
-        return 3
-    return 0
+    if missing:
+        _print_missing(run, missing, final.reason)
+    return 3 if failed else 0
+
+
+def _print_missing(run: Run, missing: int, reason: str | None) -> None:
+    from hpckit.analyse.status import reference
+
+    click.echo(f"stopped: {reason}; {missing} tasks are missing", err=True)
+    click.echo(f"go on with: hpckit resume {reference(run.dir)}", err=True)
 
 
 def _print_failures(run: Run, failed: int) -> None:

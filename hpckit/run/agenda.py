@@ -74,9 +74,9 @@ class Batch:
         """Return the same for some of its tasks."""
         return replace(self, indices=indices)
 
-    def again(self, *, alone: bool) -> list[Batch]:
+    def again(self, *, alone: bool = False, halve: bool = False) -> list[Batch]:
         """Return what to try after its worker died: the whole once more, then the halves."""
-        middle = len(self.indices) // 2 if self.deaths else 0
+        middle = len(self.indices) // 2 if self.deaths or halve else 0
         parts = (self.indices[:middle], self.indices[middle:])
         return [
             replace(
@@ -105,8 +105,8 @@ class Agenda:
 
     pending: deque[Sequence[int]]
     suspects: deque[Batch] = field(default_factory=deque)
-    waiting: list[tuple[float, int, int]] = field(default_factory=list)
-    """A heap: when it is due, by the monotonic clock; the task; how often it has failed."""
+    waiting: list[tuple[float, int, Batch]] = field(default_factory=list)
+    """A heap: when it is due, by the monotonic clock; the task; the batch of it alone."""
     aligned: bool = False
 
     def next(self, sizer: BatchSizer, flying: int) -> Batch | None:
@@ -114,8 +114,7 @@ class Agenda:
         if self.suspects:
             return None if self.suspects[0].alone and flying else self.suspects.popleft()
         if self.waiting and self.waiting[0][0] <= time.monotonic():
-            _, index, failures = heapq.heappop(self.waiting)
-            return Batch([index], failures=failures)
+            return heapq.heappop(self.waiting)[-1]
         left = sum(map(len, self.pending))
         if not left:
             return None
@@ -127,9 +126,9 @@ class Agenda:
             self.pending.appendleft(indices[size:])
         return Batch(indices[:size])
 
-    def has_died(self, batch: Batch, *, alone: bool = False) -> None:
+    def has_died(self, batch: Batch, *, alone: bool = False, halve: bool = False) -> None:
         """Put a batch whose worker died before all others."""
-        self.suspects.extendleft(reversed(batch.again(alone=alone)))
+        self.suspects.extendleft(reversed(batch.again(alone=alone, halve=halve)))
 
     def put_back(self, rest: Batch) -> None:
         """Put what a worker did not come to before all others."""
@@ -138,10 +137,10 @@ class Agenda:
         else:
             self.pending.appendleft(rest.indices)
 
-    def retry(self, index: int, failures: int) -> None:
-        """Have a task that has failed tried again, after a while."""
-        seconds = min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_WAIT)
-        heapq.heappush(self.waiting, (time.monotonic() + seconds, index, failures))
+    def retry(self, batch: Batch) -> None:
+        """Have a batch of one task, which has failed, tried again after a while."""
+        seconds = min(FIRST_WAIT * 2 ** min(batch.failures - 1, 20), LONGEST_WAIT)
+        heapq.heappush(self.waiting, (time.monotonic() + seconds, batch.indices[0], batch))
 
     def seconds_to_next(self) -> float | None:
         """Return when the next failed task is due."""

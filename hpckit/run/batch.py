@@ -17,6 +17,7 @@ from hpckit.errors import HpckitError, LaunchError, ReduceError, StoreError
 from hpckit.processes import was_interrupted
 from hpckit.run.calling import Caller, Row, checked, told
 from hpckit.run.context import Current
+from hpckit.run.engines import WorkerDied
 from hpckit.run.logs import attend, end_task
 from hpckit.run.reducing import MergedRows
 from hpckit.run.timelimit import limited
@@ -150,11 +151,15 @@ class TaskRunner:
 
     def run(self, indices: Sequence[int], attempt: int) -> Outcome:
         """Work off tasks, in order, for `BATCH_SECONDS`; an exception in one is its result."""
-        now = Current()
+        now, pid = Current(), os.getpid()
         attend(now)
         try:
             tally = self._work(indices, now)
         finally:
+            if os.getpid() != pid:
+                # A child that a task has forked and left running must not answer for its
+                # parent, nor, in the driver itself, become a second one.
+                os._exit(0)
             now.index = None
             end_task(now)
         return tally.outcome(indices, attempt)
@@ -191,7 +196,13 @@ class TaskRunner:
 
 
 def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Outcome:
-    """Work off a batch in this process; the job is loaded once."""
+    """Work off a batch in this process; the job is loaded once.
+
+    Raises
+    ------
+    WorkerDied
+        This process is of no use any more: tasks have taken its memory or its descriptors, say.
+    """
     try:
         with _loading:
             runner, spill = _runner(spec), _spill(spec.run)
@@ -199,7 +210,10 @@ def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Outcome:
         # It did load in the driver, so that what is wrong is no one's command line.
         told = str(error) if isinstance(error, HpckitError) else repr(error)
         return Outcome(None, LaunchError(f"a worker could not load the job: {told}"))
-    return lightened(runner.run(indices, attempt), spill)
+    try:
+        return lightened(runner.run(indices, attempt), spill)
+    except Exception as error:
+        raise WorkerDied(f"the worker process could not go on: {error!r}") from None
 
 
 def lightened(outcome: Outcome, spill: Spill) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from hpckit.errors import HpckitError, LaunchError
 from hpckit.run.agenda import Agenda, Batch, Scattered
 from hpckit.run.batch import BATCH_SECONDS, FarmSpec, Outcome, run_batch
+from hpckit.run.deadlines import Deadlines
 from hpckit.run.engines import Engine, WorkerDied
 from hpckit.run.sealing import SEAL_SECONDS, Sealer
 from hpckit.run.sizing import BatchSizer
 from hpckit.run.snapshots import Snapshots
+from hpckit.run.timelimit import over_limit
 from hpckit.run.usage import Used
 from hpckit.spec.rules import TaskRules
 from hpckit.store.block import Block, TaskState, make_block
@@ -33,12 +35,6 @@ AHEAD = 2
 
 MOST_RENEWALS = 40
 """Of an engine without any result; it takes half of them to find one guilty task in a batch."""
-
-GRACE_SECONDS = 60.0
-"""What a worker gets beyond the time that its tasks may take, before it counts as lost.
-
-A worker's first batch imports the job, and whatever that imports, from a slow file system maybe.
-"""
 
 
 @dataclass
@@ -88,7 +84,6 @@ class FarmDriver:
     new_failures: int = 0
     renewals: int = 0
     flying: dict[Future[Outcome], Batch] = field(default_factory=dict)
-    overdue: dict[Future[Outcome], float] = field(default_factory=dict)
     ended: SimpleQueue[Future[Outcome]] = field(default_factory=SimpleQueue)
     trouble: HpckitError | None = None
 
@@ -106,10 +101,12 @@ class FarmDriver:
         """
         self.engine = self.make_engine()
         self.sizer = BatchSizer(self.engine.workers, self.engine.width)
+        self.deadlines = Deadlines(self.rules.task_timeout, AHEAD)
         try:
             while self._submit() and not self._is_late():
                 self._collect()
-                self._abandon_overdue()
+                for late in self.deadlines.take_late():
+                    self.engine.abandon(late)
                 if self.sealer.seal_if_due() and self.snapshots is not None:
                     self.snapshots.take_if_due()
                 self.publisher.publish(self.done, self.failed, self.total, self.reason)
@@ -146,9 +143,7 @@ class FarmDriver:
                 self._renew()
                 continue
             self.flying[future] = batch
-            if self.rules.task_timeout:
-                limit = AHEAD * (BATCH_SECONDS + self.rules.task_timeout) + GRACE_SECONDS
-                self.overdue[future] = time.monotonic() + limit
+            self.deadlines.add(future)
             future.add_done_callback(self.ended.put)
             if future.done():
                 break
@@ -182,8 +177,8 @@ class FarmDriver:
             future = self.ended.get(timeout=max(seconds, 0.0))
             while True:
                 batch = self.flying.pop(future, None)
-                self.overdue.pop(future, None)
-                if batch is not None and not self._take_result(batch, future):
+                is_late = self.deadlines.drop(future)
+                if batch is not None and not self._take_result(batch, future, is_late):
                     broken.append(batch)
                 future = self.ended.get_nowait()
         except Empty:
@@ -192,12 +187,15 @@ class FarmDriver:
             raise self.trouble
         return broken
 
-    def _take_result(self, batch: Batch, future: Future[Outcome]) -> bool:
+    def _take_result(self, batch: Batch, future: Future[Outcome], is_late: bool) -> bool:
         """Take what came of a batch; tell whether the engine is still good."""
         try:
             outcome = future.result()
         except WorkerDied as death:
-            self._has_died(batch, death.reason, death.peak_bytes, alone=False)
+            if is_late:
+                self._was_late(batch)
+            else:
+                self._has_died(batch, death.reason, death.peak_bytes, alone=False)
         except BrokenExecutor:
             return False
         else:
@@ -223,7 +221,8 @@ class FarmDriver:
             return block
         failed = block.state == TaskState.FAILED
         for index in block.task[failed].tolist():
-            self.agenda.retry(index, batch.failures + 1)
+            again = replace(batch, indices=[index], failures=batch.failures + 1, alone=False)
+            self.agenda.retry(again)
         return block.only(~failed) if failed.any() else block
 
     def _take(self, block: Block) -> None:
@@ -254,10 +253,21 @@ class FarmDriver:
         else:
             self.agenda.has_died(batch, alone=alone)
 
+    def _was_late(self, batch: Batch) -> None:
+        """Note that a worker was ended for its time: once is enough to know that it will be again.
+
+        A batch is halved at once.
+        """
+        if len(batch.indices) == 1 and batch.deaths >= self.rules.task_retries:
+            limit = over_limit(self.rules.task_timeout or 0)
+            self._take(_lost(batch, f"{limit}, and had to be killed with its worker"))
+        else:
+            self.agenda.has_died(batch, halve=True)
+
     def _recover(self, lost: list[Batch]) -> None:
         """Find whose fault the death of an engine was, with a fresh one."""
         self.flying.clear()
-        self.overdue.clear()
+        self.deadlines.clear()
         reason = self._renew()
         for batch in reversed(lost):
             self._has_died(batch, reason, None, alone=True)
@@ -270,13 +280,6 @@ class FarmDriver:
             raise LaunchError(f"workers die again and again, and no task ends: {reason}")
         self.engine = self.make_engine()
         return reason
-
-    def _abandon_overdue(self) -> None:
-        now = time.monotonic()
-        for future, due in list(self.overdue.items()):
-            if now > due:
-                del self.overdue[future]
-                self.engine.abandon(future)
 
 
 def _left(indices: Any, done: NDArray[np.int64]) -> Any:

@@ -19,7 +19,12 @@ class TaskTimeout(BaseException):
     """A task took too long; not an Exception, which tasks may catch and go on."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the task took longer than its time limit, {seconds:g} s")
+        super().__init__(over_limit(seconds))
+
+
+def over_limit(seconds: float) -> str:
+    """Say that a task took longer than it may."""
+    return f"the task took longer than its time limit, {seconds:g} s"
 
 
 def limited(function: Callable[P, T], seconds: float) -> Callable[P, T]:
@@ -38,13 +43,18 @@ def limited(function: Callable[P, T], seconds: float) -> Callable[P, T]:
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         nonlocal is_at_it
-        is_at_it = True
-        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+        # Each time: a task before may have set a handler of its own.
+        signal.signal(signal.SIGALRM, alarm)
         try:
-            return function(*args, **kwargs)
+            is_at_it = True
+            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                is_at_it = False
         finally:
+            # Again, since an alarm may have come just before the line above.
             is_at_it = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    signal.signal(signal.SIGALRM, alarm)
     return call

@@ -20,8 +20,8 @@ class Used:
     ----------
     pid
         The process.
-    cpu_seconds, children_cpu_seconds
-        User and system time of all of them, and of the children alone.
+    cpu_seconds
+        User and system time of all of them.
     peak_bytes, children_peak_bytes
         The most memory at a time: the process's, and that of the largest child.
     """
@@ -30,7 +30,6 @@ class Used:
     cpu_seconds: float
     peak_bytes: int
     children_peak_bytes: int
-    children_cpu_seconds: float = 0.0
 
     @classmethod
     def by_this_process(cls) -> Used:
@@ -39,10 +38,9 @@ class Used:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return cls(
             os.getpid(),
-            own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+            _cpu_seconds(resource.RUSAGE_SELF) + _cpu_seconds(resource.RUSAGE_CHILDREN),
             own.ru_maxrss * _MAXRSS_BYTES,
             children.ru_maxrss * _MAXRSS_BYTES,
-            children.ru_utime + children.ru_stime,
         )
 
 
@@ -52,17 +50,22 @@ def usage(workers: Mapping[int, Used] | None = None) -> dict[str, float]:
     Parameters
     ----------
     workers
-        By process id, the last word of each worker. Those that were children of this process are
-        in the kernel's count of its children as well, once they were waited for; so the larger
-        of both counts.
+        By process id, the last word of workers in other processes. What one used after that is
+        counted only if this process has waited for it, or whoever started it and was waited for.
     """
     own = Used.by_this_process()
     others = [used for pid, used in (workers or {}).items() if pid != own.pid]
     peaks = [max(used.peak_bytes, used.children_peak_bytes) for used in others]
+    # Workers that have ended and were waited for are in the time of the children already.
+    children = _cpu_seconds(resource.RUSAGE_CHILDREN)
+    uncounted = max(sum(used.cpu_seconds for used in others) - children, 0.0)
     return {
-        "cpu_seconds": own.cpu_seconds
-        - own.children_cpu_seconds
-        + max(own.children_cpu_seconds, sum(used.cpu_seconds for used in others)),
+        "cpu_seconds": own.cpu_seconds + uncounted,
         "driver_peak_bytes": own.peak_bytes,
         "children_peak_bytes": max([own.children_peak_bytes, *peaks]),
     }
+
+
+def _cpu_seconds(who: int) -> float:
+    counted = resource.getrusage(who)
+    return counted.ru_utime + counted.ru_stime

@@ -337,3 +337,211 @@ def test_logs_of_tasks_that_failed_without_a_word(hpckit):
     said = hpckit("logs", "last").stdout
     assert said.endswith("nothing was printed; 1 of its tasks failed, and --task N says why\n")
     assert "ZeroDivisionError" in hpckit("logs", "last", "--task", 0).stdout
+
+
+def test_a_task_that_closes_all_descriptors_alone_fails(hpckit):
+    """Its worker can neither answer nor log any more."""
+    hpckit.job("""
+        import os
+        from hpckit import farm
+        @farm
+        def f(task, n: int = 0):
+            if n == 30:
+                os.closerange(0, 1024)
+            return {"x": task.rng.random()}
+    """)
+    ended = hpckit("run", "job.py", "n=range(60)", "--workers", 2)
+    assert ended.code == 3, ended.stderr
+    found = failures(hpckit.last())
+    assert list(found) == [30]
+    assert found[30].startswith("the worker process ended with exit status ")
+    assert "Traceback" not in ended.stderr
+    hpckit.assert_all_gone()
+
+
+def test_a_task_that_closes_the_log_alone_pays(hpckit):
+    """Whatever a worker's log comes to, results do not hang on it."""
+    hpckit.job("""
+        import os
+        from multiprocessing import parent_process
+        from hpckit import farm
+        @farm
+        def f(task, n: int = 0):
+            if n == 5:
+                kept = {os.fstat(parent_process().sentinel).st_ino}
+                for name in os.listdir("/proc/self/fd"):
+                    try:
+                        link = os.readlink(f"/proc/self/fd/{name}")
+                    except OSError:
+                        continue
+                    if link.startswith("pipe:") and int(link[6:-1]) not in kept:
+                        os.close(int(name))
+            return {"x": task.rng.random()}
+    """)
+    ended = hpckit("run", "job.py", "n=range(20)", "--workers", 1)
+    assert ended.code == 3, ended.stderr
+    assert list(failures(hpckit.last())) == [5]
+    assert "Traceback" not in ended.stderr
+    hpckit.assert_all_gone()
+
+
+@ALL_ENGINES
+def test_a_child_that_a_task_forks_and_leaves_running_gives_no_results(hpckit, engine):
+    hpckit.job("""
+        import os, time, warnings
+        from hpckit import farm
+        warnings.simplefilter("ignore")
+        @farm
+        def f(task, n: int = 0):
+            if n == 3 and os.fork() == 0:
+                time.sleep(0.3)
+                return {"x": -1, "large": [-1.0] * 40_000}
+            return {"x": n, "large": [float(n)] * 40_000}
+    """)
+    ended = hpckit("run", "job.py", "n=range(12)", *on(engine))
+    assert ended.code == 0, ended.stderr
+    assert ended.stdout.count("tasks done in") == 1
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["x"][()].tolist() == list(range(12))
+        assert file["large"][:, 7].tolist() == list(range(12))
+        assert file["tasks/attempts"][()].tolist() == [1] * 12
+    hpckit.assert_all_gone()
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes"])
+def test_a_task_that_leaks_up_to_its_limit_alone_fails(hpckit, engine):
+    hpckit.job("""
+        import resource
+        from hpckit import farm
+        @farm
+        def f(n: int = 0):
+            if n != 4:
+                return n
+            size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            before = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20), before[1]))
+            try:
+                held = []
+                while True:
+                    held.append(bytearray(1 << 20))
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, before)
+    """)
+    ended = hpckit("run", "job.py", "n=range(9)", *on(engine))
+    assert ended.code == 3, ended.stderr
+    found = failures(hpckit.last())
+    assert list(found) == [4]
+    assert "MemoryError" in found[4]
+
+
+def test_a_task_that_never_gets_its_memory_back_alone_fails(hpckit):
+    """The limit stays, and so does what it leaked: its worker is of no use any more."""
+    hpckit.job("""
+        import resource
+        from hpckit import farm
+        held = []
+        @farm
+        def f(n: int = 0):
+            if n == 20:
+                size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20),) * 2)
+                for each in (1 << 20, 1 << 12, 64):
+                    try:
+                        while True:
+                            held.append(bytearray(each))
+                    except MemoryError:
+                        pass
+                held.append(bytearray(1 << 20))
+            return {"x": n, "large": [1.0] * 1000}
+    """)
+    ended = hpckit("run", "job.py", "n=range(40)", "--workers", 2)
+    assert ended.code == 3, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(failures(hpckit.last())) == [20]
+    hpckit.assert_all_gone()
+
+
+def test_tasks_that_print_much_at_once(hpckit):
+    """Tasks, their threads and their children print more than a log takes, at a time."""
+    hpckit.job("""
+        import os, subprocess, sys, threading
+        from hpckit import farm
+        def flood():
+            for _ in range(200):
+                os.write(2, b"x" * 65536)
+        @farm
+        def f(n: int = 0):
+            threads = [threading.Thread(target=flood) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            subprocess.run(["head", "-c", "20000000", "/dev/zero"], check=True)
+            print("y" * 3_000_000)
+            for thread in threads:
+                thread.join()
+            return n
+    """)
+    ended = hpckit("run", "job.py", "n=range(4)", "--workers", 2)
+    assert ended.code == 0, ended.stderr
+    for log in (hpckit.last() / "logs").iterdir():
+        assert log.stat().st_size < (4 << 20) + 200
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["result"][()].tolist() == [0, 1, 2, 3]
+
+
+@ALL_ENGINES
+def test_exceptions_that_cannot_be_pickled_or_shown(hpckit, engine):
+    hpckit.job("""
+        from hpckit import farm
+        class Stubborn(Exception):
+            def __init__(self, a, b):
+                self.lock = __import__("threading").Lock()
+            def __reduce__(self):
+                raise RuntimeError("not me")
+            def __repr__(self):
+                raise RuntimeError("nor this")
+            __str__ = __repr__
+        class Bare(BaseException):
+            __str__ = __repr__ = lambda self: None
+        class Both(ExceptionGroup):
+            __str__ = __repr__ = lambda self: 1 / 0
+        @farm
+        def f(n: int = 0):
+            if n == 2:
+                raise Stubborn(1, 2) from Stubborn(3, 4)
+            if n == 4:
+                raise Bare
+            if n == 6:
+                raise Both("both", [Stubborn(1, 2)])
+            return n
+    """)
+    ended = hpckit("run", "job.py", "n=range(9)", *on(engine))
+    assert ended.code == 3, ended.stderr
+    found = failures(hpckit.last())
+    assert list(found) == [2, 4, 6]
+    for index, name in {2: "Stubborn", 4: "Bare", 6: "Both"}.items():
+        assert name in found[index]
+
+
+@ALL_ENGINES
+def test_a_clock_that_is_set_back(hpckit, engine):
+    """Durations and waits go by another clock."""
+    hpckit.job("""
+        import time
+        from hpckit import farm
+        right, calls = time.time, []
+        def stepping():
+            calls.append(1)
+            return right() - 3600 * len(calls)
+        time.time = stepping
+        @farm(task_retries=1)
+        def f(n: int = 0):
+            time.sleep(0.05)
+            return n
+    """)
+    ended = hpckit("run", "job.py", "n=range(40)", *on(engine))
+    assert ended.code == 0, ended.stderr
+    with h5py.File(hpckit.last() / "results.h5") as file:
+        assert file["result"][()].tolist() == list(range(40))
+        assert (file["tasks/duration"][()] >= 0.04).all()
+        assert (file["tasks/duration"][()] < 60).all()
+    assert hpckit.manifest().seconds >= 0

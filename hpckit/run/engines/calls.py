@@ -6,26 +6,30 @@ import pickle
 from concurrent.futures import Future
 from typing import Any
 
+from hpckit.run.engines import WorkerDied
 
-def called(payload: bytes) -> bytes:
+
+def called(payload: bytes) -> tuple[bool, bytes]:
     """Call a function; return whether it returned, and what it returned or raised, pickled."""
     try:
         function, args, kwargs = pickle.loads(payload)
-        return pickle.dumps((True, function(*args, **kwargs)), pickle.HIGHEST_PROTOCOL)
+        returned = function(*args, **kwargs)
     except BaseException as error:
         try:
-            return pickle.dumps((False, error), pickle.HIGHEST_PROTOCOL)
+            return False, pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
         except Exception:
-            return pickle.dumps((False, RuntimeError(repr(error))))
-
-
-def settle(future: Future[Any], answer: bytes) -> None:
-    """End a future with an answer."""
+            return False, pickle.dumps(RuntimeError(repr(error)))
     try:
-        good, what = pickle.loads(answer)
+        return True, pickle.dumps(returned, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        return False, pickle.dumps(WorkerDied(f"the worker process could not answer: {error!r}"))
+
+
+def settle(future: Future[Any], payload: bytes, *, good: bool) -> None:
+    """End a future with what its call returned, or with what it raised."""
+    try:
+        what = pickle.loads(payload)
     except Exception as error:
         good, what = False, RuntimeError(f"what a worker sent does not unpickle: {error!r}")
-    if good:
-        future.set_result(what)
-    else:
-        future.set_exception(what)
+    end = future.set_result if good else future.set_exception
+    end(what)

@@ -7,7 +7,7 @@ from asyncio import StreamReader
 from socket import socket
 from typing import NamedTuple
 
-CALL, RESULT, RECALL, GIVEN_BACK, END = b"C", b"R", b"X", b"B", b"E"
+CALL, RESULT, FAILURE, RECALL, GIVEN_BACK, END = b"C", b"R", b"F", b"X", b"B", b"E"
 
 _HEAD = struct.Struct("!cQQ")
 

@@ -183,8 +183,8 @@ class MPIEngine(Engine):
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 message = await receive_async(reader)
-                if message.kind == RESULT:
-                    settle(self._calls.pop(message.number), message.payload)
+                call = self._calls.pop(message.number)
+                settle(call, message.payload, good=message.kind == RESULT)
 
     async def _wait(self, ended: asyncio.Task[int]) -> None:
         done, _ = await asyncio.wait({ended}, timeout=GRACE_SECONDS)

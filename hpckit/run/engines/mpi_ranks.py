@@ -19,7 +19,7 @@ from typing import Any
 from hpckit.processes import end_with_parent
 from hpckit.run.engines import own_log
 from hpckit.run.engines.calls import called
-from hpckit.run.engines.frames import CALL, RESULT, Message, receive, send
+from hpckit.run.engines.frames import CALL, FAILURE, RESULT, Message, receive, send
 from hpckit.run.logs import capture_descriptors, capture_task_output
 
 
@@ -63,9 +63,10 @@ class Relay:
 
         MPI.COMM_WORLD.Abort(1)
 
-    def _answerer(self, number: int) -> Callable[[Future[bytes]], None]:
-        def answer(future: Future[bytes]) -> None:
-            self._send(Message(RESULT, number, future.result()))
+    def _answerer(self, number: int) -> Callable[[Future[tuple[bool, bytes]]], None]:
+        def answer(future: Future[tuple[bool, bytes]]) -> None:
+            good, payload = future.result()
+            self._send(Message(RESULT if good else FAILURE, number, payload))
 
         return answer
 

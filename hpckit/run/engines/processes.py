@@ -29,7 +29,7 @@ from hpckit.errors import LaunchError
 from hpckit.processes import ending
 from hpckit.run.engines import Engine, WorkerDied, Workplace
 from hpckit.run.engines.calls import settle
-from hpckit.run.engines.frames import CALL, RECALL, RESULT, Message, receive_async
+from hpckit.run.engines.frames import CALL, GIVEN_BACK, RECALL, RESULT, Message, receive_async
 from hpckit.run.engines.worker import serve
 
 P = ParamSpec("P")
@@ -72,8 +72,13 @@ class _Worker:
     writer: asyncio.StreamWriter | None = None
     peak_bytes: int | None = None
     answers: int = 0
+    is_leaving: bool = False
     reason: str | None = None
     recalled: int | None = None
+
+    @property
+    def can_take(self) -> bool:
+        return self.writer is not None and not self.is_leaving
 
     def look_at_memory(self) -> None:
         with suppress(OSError):
@@ -140,7 +145,7 @@ class ProcessesEngine(Engine):
         self._end(gently=False, seconds=GRACE_SECONDS)
 
     def abandon(self, call: Future[Any]) -> None:
-        """Kill the worker that has a call."""
+        """Kill the worker that is at a call; one that waits behind another is not to blame."""
         self._loop.call_soon_threadsafe(self._abandon, call)
 
     def _run(self) -> None:
@@ -158,7 +163,7 @@ class ProcessesEngine(Engine):
         """Give out calls, to idle workers first; start workers while there are too few."""
         for level in range(AT_HAND):
             for worker in self._pool:
-                if self._queue and len(worker.calls) == level and worker.writer is not None:
+                if self._queue and len(worker.calls) == level and worker.can_take:
                     self._give(worker, self._queue.popleft())
             if level == 0 and not self._is_closing:
                 starting = sum(worker.writer is None for worker in self._pool)
@@ -198,11 +203,12 @@ class ProcessesEngine(Engine):
             while True:
                 message = await receive_async(reader)
                 call = worker.calls.pop(message.number)
-                if message.kind == RESULT:
-                    self._answered(worker, call, message.payload)
-                else:
+                if message.kind == GIVEN_BACK:
                     self._queue.appendleft(call)
                     self._dispatch()
+                else:
+                    worker.is_leaving = message.kind != RESULT
+                    self._answered(worker, call, message.payload)
         self._loop.remove_reader(worker.process.sentinel)
         worker.writer.close()
         self._has_ended(worker)
@@ -219,7 +225,7 @@ class ProcessesEngine(Engine):
         self._dispatch()
         if not worker.calls:
             self._recall()
-        settle(call.future, payload)
+        settle(call.future, payload, good=not worker.is_leaving)
 
     def _recall(self) -> None:
         """Ask for a call that waits behind another, now that a worker is idle."""
@@ -238,13 +244,13 @@ class ProcessesEngine(Engine):
         self._pool.remove(worker)
         reason = worker.reason or f"the worker process {'died' if code is None else ending(code)}"
         calls = list(worker.calls.values())
-        self._queue.extendleft(reversed(calls[1:]))
-        if calls:
-            calls[0].future.set_exception(WorkerDied(reason, worker.peak_bytes))
+        if calls and not worker.is_leaving:
+            calls.pop(0).future.set_exception(WorkerDied(reason, worker.peak_bytes))
         elif not self._is_closing and not worker.answers:
             self._deaths += 1
             if self._deaths >= DEATHS_AT_START:
                 self._give_up(f"worker processes end as they start: {reason}")
+        self._queue.extendleft(reversed(calls))
         self._dispatch()
 
     def _give_up(self, reason: str) -> None:
@@ -261,7 +267,8 @@ class ProcessesEngine(Engine):
 
     def _abandon(self, future: Future[Any]) -> None:
         for worker in self._pool:
-            if any(call.future is future for call in worker.calls.values()):
+            first = next(iter(worker.calls.values()), None)
+            if first is not None and first.future is future:
                 worker.reason = "the worker process was killed, since its task took too long"
                 worker.kill()
 

@@ -13,16 +13,21 @@ from socket import SHUT_WR, socket
 from hpckit.processes import die_with_pipe
 from hpckit.run.engines import own_log
 from hpckit.run.engines.calls import called
-from hpckit.run.engines.frames import CALL, GIVEN_BACK, RESULT, Message, receive, send
+from hpckit.run.engines.frames import CALL, FAILURE, GIVEN_BACK, RESULT, Message, receive, send
 from hpckit.run.logs import capture_descriptors, capture_task_output
 
 
 def serve(channel: socket, log: Path) -> None:
-    """Work until the other end of the channel is closed for writing."""
+    """Work until the other end of the channel is closed for writing, or a call fails.
+
+    No task makes a call fail, so that what does has harmed this process.
+    """
     begin(log)
     inbox = Inbox(channel)
-    while (call := inbox.take()) is not None:
-        inbox.answer(Message(RESULT, call.number, called(call.payload)))
+    good = True
+    while good and (call := inbox.take()) is not None:
+        good, payload = called(call.payload)
+        inbox.answer(Message(RESULT if good else FAILURE, call.number, payload))
     channel.shutdown(SHUT_WR)
 
 
