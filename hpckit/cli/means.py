@@ -97,8 +97,7 @@ class Means:
                 "take --engine dask"
             )
         _require_callable(job, name, engine)
-        cannot_end = not engine.ends_tasks or (engine.takes_async and not job.is_async)
-        if rules.task_timeout is not None and cannot_end:
+        if rules.task_timeout is not None and not engine.can_end_tasks(job):
             raise UsageError(
                 f"--task-timeout: the engine {name} cannot end a task, which it works in "
                 "hpckit's own process; take --engine processes"

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -54,7 +55,7 @@ class FarmSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a batch: the results of its first tasks, and what forbids to go on.
+    """What came of a batch: the results of some tasks, and what forbids to go on.
 
     Attributes
     ----------
@@ -66,12 +67,15 @@ class Outcome:
         By the worker so far.
     nbytes
         Of all results.
+    running
+        What the engine goes on with by itself: tasks, ascending, and what will come of them.
     """
 
     block: Block | None
     trouble: HpckitError | None = None
     used: Used = field(default_factory=Used.by_this_process)
     nbytes: int = 0
+    running: tuple[NDArray[np.int64], Future[Outcome]] | None = None
 
 
 @dataclass
@@ -104,7 +108,7 @@ def packed(
     rows: list[Row],
     errors: dict[int, str],
     begun: Sequence[float],
-    seconds: Sequence[float],
+    seconds: NDArray[np.float64],
     attempt: int,
     merge: Merge | None,
 ) -> Outcome:
@@ -125,7 +129,7 @@ def packed(
                 held.append(row)
         except ReduceError as error:
             return Outcome(None, error)
-    return Outcome(_block(indices, held, errors, np.array(begun), np.array(seconds), attempt))
+    return Outcome(_block(indices, held, errors, np.array(begun), seconds, attempt))
 
 
 def _block(
@@ -207,13 +211,20 @@ def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Outcome:
         with _loading:
             runner, spill = _runner(spec), _spill(spec.run)
     except Exception as error:
-        # It did load in the driver, so that what is wrong is no one's command line.
-        told = str(error) if isinstance(error, HpckitError) else repr(error)
-        return Outcome(None, LaunchError(f"a worker could not load the job: {told}"))
+        return Outcome(None, not_loaded(error))
     try:
         return lightened(runner.run(indices, attempt), spill)
     except Exception as error:
         raise WorkerDied(f"the worker process could not go on: {error!r}") from None
+
+
+def not_loaded(error: Exception) -> LaunchError:
+    """Say that a worker could not load the job.
+
+    It did load in the driver, so that what is wrong is no one's command line.
+    """
+    told = str(error) if isinstance(error, HpckitError) else repr(error)
+    return LaunchError(f"a worker could not load the job: {told}")
 
 
 def lightened(outcome: Outcome, spill: Spill) -> Outcome:

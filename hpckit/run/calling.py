@@ -54,9 +54,9 @@ class Caller:
     def __init__(self, job: Job, sweep: Sweep, seed: int, run: RunDir) -> None:
         self.sweep = sweep
         self.seed = seed
+        self.is_async = job.is_async
         self.names = tuple(param.name for param in job.params)
         self.call = self._call(job, run)
-        self.is_async = job.is_async
         self.merge = Merge.of(job)
         self.plain = frozenset() if self.merge or RESULT in sweep.names else NUMBERS
         self._known: frozenset[str] = frozenset()

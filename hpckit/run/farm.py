@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -16,7 +17,7 @@ from hpckit.errors import HpckitError, LaunchError
 from hpckit.run.agenda import Agenda, Batch, Scattered
 from hpckit.run.batch import BATCH_SECONDS, FarmSpec, Outcome, run_batch
 from hpckit.run.deadlines import Deadlines
-from hpckit.run.engines import Engine, WorkerDied
+from hpckit.run.engines import AHEAD, Engine, WorkerDied
 from hpckit.run.sealing import SEAL_SECONDS, Sealer
 from hpckit.run.sizing import BatchSizer
 from hpckit.run.snapshots import Snapshots
@@ -29,9 +30,6 @@ from hpckit.units import Memory
 
 REASON_LENGTH = 2000
 """Of a failure's text go into the progress; a traceback's end says most."""
-
-AHEAD = 2
-"""Batches in flight a worker: one that it works on, one that waits for it."""
 
 MOST_RENEWALS = 40
 """Of an engine without any result; it takes half of them to find one guilty task in a batch."""
@@ -111,11 +109,11 @@ class FarmDriver:
                     self.snapshots.take_if_due()
                 self.publisher.publish(self.done, self.failed, self.total, self.reason)
             if self.flying:
-                self.engine.kill()
+                self._stop()
             else:
                 self.engine.close()
         except BaseException:
-            self.engine.kill()
+            self._stop()
             raise
         finally:
             self.sealer.seal()
@@ -142,16 +140,29 @@ class FarmDriver:
                     break
                 self._renew()
                 continue
-            self.flying[future] = batch
-            self.deadlines.add(future)
-            future.add_done_callback(self.ended.put)
+            self._await(batch, future)
             if future.done():
                 break
         return bool(self.flying or (self.agenda.waiting and self.drain_until is None))
 
+    def _await(self, batch: Batch, future: Future[Outcome]) -> None:
+        self.flying[future] = batch
+        self.deadlines.add(future)
+        future.add_done_callback(self.ended.put)
+
+    def _stop(self) -> None:
+        """End the engine at once; what it gives back whole is taken, whatever else was lost."""
+        self.engine.kill()
+        with suppress(Empty):
+            while True:
+                future = self.ended.get_nowait()
+                batch = self.flying.pop(future, None)
+                if batch is not None and not future.cancelled() and future.exception() is None:
+                    self._take_outcome(batch, future.result())
+
     def _next(self) -> Batch | None:
         """Return a batch if the engine should have one more."""
-        full = len(self.flying) >= AHEAD * self.engine.workers
+        full = not self.engine.has_room(len(self.flying))
         if self.drain_until is not None or full or self._has_one_alone():
             return None
         return self.agenda.next(self.sizer, len(self.flying))
@@ -212,6 +223,10 @@ class FarmDriver:
             seconds = float(outcome.block.details["duration"].values.sum())
             self.sizer.observe(len(outcome.block), seconds, outcome.nbytes)
             self._take(self._without_retries(batch, outcome.block))
+        if outcome.running is not None:
+            tasks, future = outcome.running
+            rest = _left(rest, tasks)
+            self._await(batch.part(Scattered(tasks)), future)
         if len(rest):
             self.agenda.put_back(batch.part(rest))
 

@@ -21,16 +21,16 @@ class BatchSizer:
     After Polychronopoulos and Kuck, IEEE Trans. Computers C-36 (1987): a batch is at most the
     share of a worker in what is left, halved, so that all end together. Below that it aims at
     `TARGET_SECONDS`, growing from a single task, whose length nobody knows yet.
+
+    A worker that works `width` tasks at once gets so many at least, or places in it stay empty.
     """
 
     workers: int
     width: int = 1
-    """How many tasks of a batch a worker is at at the same time."""
     size: int = 0
     task_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        """Begin with a batch that keeps a worker busy."""
         self.size = self.size or self.width
 
     def next(self, left: int) -> int:
@@ -38,12 +38,13 @@ class BatchSizer:
         return max(self.width, min(self.size, -(-left // (2 * self.workers)), MAX_TASKS))
 
     def observe(self, tasks: int, seconds: float, nbytes: int) -> None:
-        """Learn from a batch that took a worker `seconds`, and whose results take `nbytes`."""
-        each = seconds / tasks / self.width
+        """Learn from a batch whose tasks took `seconds` in all, and its results `nbytes`."""
+        each = seconds / tasks
         known = self.task_seconds
         self.task_seconds = each if known is None else 0.7 * known + 0.3 * each
         wanted = min(
-            TARGET_SECONDS / max(self.task_seconds, 1e-9), TARGET_BYTES * tasks / max(nbytes, 1)
+            TARGET_SECONDS * self.width / max(self.task_seconds, 1e-9),
+            TARGET_BYTES * tasks / max(nbytes, 1),
         )
-        grown = self.size * GROWTH if tasks >= self.size else self.size
-        self.size = max(self.width, int(min(wanted, grown, MAX_TASKS)))
+        most = self.size * GROWTH if tasks >= self.size else self.size
+        self.size = max(self.width, int(min(wanted, most, MAX_TASKS)))

@@ -27,6 +27,9 @@ DEFAULT = "processes"
 ASYNC_DEFAULT = "asyncio"
 GROUP = "hpckit.engines"
 
+AHEAD = 2
+"""Batches in flight a worker: one that it works on, one that waits for it."""
+
 ENGINES = {
     "serial": "hpckit.run.engines.serial:SerialEngine",
     "threads": "hpckit.run.engines.threads:ThreadsEngine",
@@ -113,6 +116,15 @@ class Engine(Executor):
             That a task uses.
         """
         return asked or max(usable_cores() // cpus, 1)
+
+    @classmethod
+    def can_end_tasks(cls, job: Job) -> bool:
+        """Tell whether it can end a task of this job that takes too long."""
+        return cls.ends_tasks
+
+    def has_room(self, flying: int) -> bool:
+        """Tell whether it should have one more call, `flying` being in flight."""
+        return flying < AHEAD * self.workers
 
     def close(self) -> None:
         """End the workers, which have nothing more to do."""
