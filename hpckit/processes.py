@@ -38,6 +38,14 @@ def ending(status: int) -> str:
     return f"was killed by {name}{hint}"
 
 
+def has_not_started(said: str) -> bool:
+    """Tell whether a launcher of ranks says that it has started none, and might if asked again.
+
+    Open MPI 5 does so once in a while on a busy machine.
+    """
+    return "PMIx server's listener thread failed to start" in said
+
+
 def die_with_pipe(descriptor: int) -> None:
     """Have this process's group killed when a pipe's other end is closed, even by ``kill -9``.
 

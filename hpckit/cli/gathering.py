@@ -63,7 +63,7 @@ def _asked(submission: Submission) -> Iterator[Use]:
     """Yield each job with what it asked for; what it used is not known yet."""
     from hpckit.render.batch import together
 
-    asked = together(submission.resources, submission.workers or 1)
+    asked = together(submission.resources, submission.slots or submission.workers or 1)
     cpus, nodes = asked.cpus_per_task * asked.ntasks, asked.nodes or 1
     for job in submission.jobs or ():
         for index, id in enumerate(job.ids()):

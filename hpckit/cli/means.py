@@ -106,13 +106,14 @@ class Means:
 
 def means_options(function: F) -> F:
     """Add the options of `Means`, but for --ranks."""
-    from hpckit.run.engines import DEFAULT
+    from hpckit.run.engines import ASYNC_DEFAULT, DEFAULT
 
     options: list[Callable[[Any], Any]] = [
         click.option(
             "--engine",
             metavar="NAME",
-            help=f"What executes a farm's tasks: see docs/engines.md  [default: {DEFAULT}]",
+            help=f"What executes a farm's tasks: see docs/engines.md  [default: {DEFAULT}, or for "
+            f"async functions {ASYNC_DEFAULT}]",
         ),
         click.option("--workers", type=click.IntRange(1), help="Tasks at a time."),
         click.option(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpckit.render.script import Script, directives, rank_launch
-from hpckit.spec.job import Job
+from hpckit.spec.job import AWAITED, Job
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
 from hpckit.threads import thread_exports
@@ -68,12 +68,14 @@ def _spmd(work: Work, site: Site) -> Script:
 
 def _farm(work: Work, site: Site, workers: int | None) -> Script:
     task, name = work.job.resources, work.job.name
-    partition = site.partition_for(task if workers is None else together(task, workers))
+    slots = 1 if workers is None else work.job.slots(workers)
+    partition = site.partition_for(together(task, slots))
     if task.ntasks > 1:
         workers = 1
     if workers is None:
-        workers = room(partition, task, work.tasks)
-    asked = together(task, workers)
+        most = AWAITED if work.job.is_async else room(partition, task)
+        workers = min(most, work.tasks)
+    asked = together(task, work.job.slots(workers))
     return Script(
         template="farm.sh",
         title=f"{name}: a farm of {work.tasks} tasks",
@@ -91,10 +93,11 @@ def command_launcher(site: Site, task: Resources) -> dict[str, str]:
     return {LAUNCHER: shlex.join(rank_launch(site, task, []))}
 
 
-def room(partition: Partition | None, task: Resources, tasks: int) -> int:
+def room(partition: Partition | None, task: Resources, most: int | None = None) -> int:
     """Return how many tasks a node of a partition takes side by side; 1 if nobody knows."""
     cpus = partition.cpus_per_node if partition else None
-    most = min((cpus or task.cpus_per_task) // task.cpus_per_task, tasks)
+    cores = (cpus or task.cpus_per_task) // task.cpus_per_task
+    most = cores if most is None else min(cores, most)
     fitting = (n for n in range(most, 1, -1) if partition and _fits(partition, task, n))
     return next(fitting, 1)
 

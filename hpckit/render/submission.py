@@ -12,7 +12,7 @@ from hpckit.errors import SpecError, UsageError
 from hpckit.jobstates import TIME_IS_UP
 from hpckit.render.batch import command_launcher, room, together
 from hpckit.render.script import Script, directives, rank_launch
-from hpckit.spec.job import Job
+from hpckit.spec.job import AWAITED, Job
 from hpckit.spec.messages import shown
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
@@ -66,6 +66,11 @@ class Plan:
     excluded: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def slots(self) -> int:
+        """For how many tasks at a time each job asks for cores."""
+        return self.job.slots(self.workers or 1)
+
     def partition_on(self, site: Site) -> Partition | None:
         """Return the partition that its jobs go to.
 
@@ -74,13 +79,11 @@ class Plan:
         SpecError
             None fits, or the one that is named does not.
         """
-        asked = self.resources
-        if self.workers is not None:
-            asked = together(asked, self.workers)
-        return site.partition_for(asked, self.partition)
+        return site.partition_for(together(self.resources, self.slots), self.partition)
 
 
 def shared_out(
+    job: Job,
     resources: Resources,
     site: Site,
     tasks: int,
@@ -108,7 +111,7 @@ def shared_out(
     if workers is None:
         chosen = site.partition_for(resources, partition)
         share = tasks if elements is None else -(-tasks // elements)
-        workers = room(chosen, resources, min(share, WORKERS))
+        workers = min(share, AWAITED if job.is_async else room(chosen, resources, WORKERS))
     most = site.max_submit_jobs
     if elements is None:
         elements = min(ELEMENTS, most or ELEMENTS, max(tasks // workers, 1))
@@ -176,7 +179,7 @@ def _array(plan: Plan, site: Site) -> Script:
         site,
         template="array.sh",
         title=f"{plan.job.name}: {share}",
-        asked=together(plan.resources, plan.workers),
+        asked=together(plan.resources, plan.slots),
         own=array,
         variables={**launcher, **_exports(site)},
         launch=program,

@@ -27,6 +27,9 @@ CONTEXT: dict[str, str] = {"farm": "task", "spmd": "run"}
 OPTIONS = ("name", "seed", *Resources.model_fields, *Policy.model_fields)
 FARM_OPTIONS = ("attrs", "reduce", *TaskRules.model_fields)
 
+AWAITED = 100
+"""Tasks of an ``async def`` at a time, where nobody says how many."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
@@ -94,6 +97,13 @@ class Job(BaseModel):
     def is_async(self) -> bool:
         """Whether the function is an ``async def``."""
         return inspect.iscoroutinefunction(self.body)
+
+    def slots(self, workers: int) -> int:
+        """Return how many tasks of a farm use cores when it works on so many at a time.
+
+        Those of an ``async def`` wait, mostly, and share the cores of one.
+        """
+        return 1 if self.is_async else workers
 
     def param(self, name: str) -> Param:
         """Return the parameter of that name.

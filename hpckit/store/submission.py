@@ -58,6 +58,8 @@ class Submission(BaseModel):
         What each job asks for.
     elements, workers
         Of a farm: how many array elements share the tasks, and the tasks at a time in each.
+    slots
+        For how many tasks at a time an element has cores, where that is not for all.
     wished_elements, wished_workers
         What the user gave; None left it to hpckit.
     max_running
@@ -90,6 +92,7 @@ class Submission(BaseModel):
     resources: Resources
     elements: int | None = None
     workers: int | None = None
+    slots: int | None = None
     wished_elements: int | None = None
     wished_workers: int | None = None
     max_running: int | None = None

@@ -75,6 +75,7 @@ def plan(run: RunDir, job: Job, session: int, site: Site, wish: Wish, tasks: int
     workers: int | None = None
     if job.kind == "farm":
         elements, workers = shared_out(
+            job,
             wish.resources,
             site,
             tasks,
@@ -170,6 +171,7 @@ def submit(run: Run, site: Site, wish: Wish, again: frozenset[TaskState] | None)
             resources=planned.resources,
             elements=planned.elements,
             workers=planned.workers,
+            slots=planned.slots,
             wished_elements=wish.elements,
             wished_workers=wish.workers,
             max_running=planned.max_running,

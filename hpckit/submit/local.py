@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from hpckit.errors import UsageError
-from hpckit.processes import leash, uninterrupted
+from hpckit.processes import has_not_started, leash, uninterrupted
 from hpckit.render.launcher import launcher_variables, mpiexec_argv
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import Driver
@@ -28,6 +28,9 @@ from hpckit.variables import DRIVER, NTASKS
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 """What ranks get to end by themselves before they are killed."""
+
+STARTS = 3
+"""Of a launcher that does not come to start any rank."""
 
 SAID_LINES = 30
 """Of the end of stderr are kept, to be shown if no rank leaves a reason."""
@@ -98,18 +101,22 @@ def run_ranks(
     KeyboardInterrupt
         Passed on after all ranks have been ended.
     """
-    said: deque[str] = deque(maxlen=SAID_LINES)
-    # An interrupt that broke into `subprocess` could leave its lock held, and the wait for ever.
-    with uninterrupted() as signals:
-        launcher = _started(argv, ranks, threads, keep_open)
-        readers = _readers(launcher, echo, BoundedLog(run.launcher_log), said)
-        try:
-            _watch(launcher, run, report, signals)
-        finally:
-            if launcher.returncode is None:
-                _end(launcher)
-    for reader in readers:
-        reader.join(timeout=GRACE_SECONDS)
+    for _ in range(STARTS):
+        said: deque[str] = deque(maxlen=SAID_LINES)
+        # An interrupt that broke into `subprocess` could leave its lock held, and the wait for
+        # ever.
+        with uninterrupted() as signals:
+            launcher = _started(argv, ranks, threads, keep_open)
+            readers = _readers(launcher, echo, BoundedLog(run.launcher_log), said)
+            try:
+                _watch(launcher, run, report, signals)
+            finally:
+                if launcher.returncode is None:
+                    _end(launcher)
+        for reader in readers:
+            reader.join(timeout=GRACE_SECONDS)
+        if launcher.returncode == 0 or not any(map(has_not_started, said)):
+            break
     return launcher.returncode, [line for line in said if line.strip()]
 
 

@@ -23,3 +23,18 @@ def test_elements_work_coroutines(there):
     with h5py.File(run / "results.h5") as file:
         assert file["square"][()].tolist() == [n * n for n in range(60)]
     assert there.digest(run) == there.local_digest("coroutines.py", "n=range(60)")
+
+
+def test_they_share_the_cores_of_one_task(there):
+    (there.folder / "coroutines.py").write_text(NAPS)
+    run = there.submit("coroutines.py", "n=range(300)", "--elements", 1)
+    assert there.run("wait", run).code == 0
+    (submission,) = there.manifest(run).submissions
+    assert (submission.workers, submission.slots) == (100, 1)
+    assert "#SBATCH --cpus-per-task=1\n" in submission_script(run)
+
+
+def submission_script(run):
+    """Return the batch script of a run."""
+    (script,) = run.glob("*.sh")
+    return script.read_text()

@@ -26,9 +26,7 @@ from hpckit.run.context import Current
 from hpckit.run.engines import AHEAD, Engine, WorkerDied, Workplace, own_log
 from hpckit.run.lanes import Call, Ended, Function, packer, resolve
 from hpckit.run.logs import attend, capture_task_output, end_task
-from hpckit.spec.job import Job
-
-DEFAULT_WORKERS = 100
+from hpckit.spec.job import AWAITED, Job
 
 GRACE_SECONDS = 3.0
 """What cancelled tasks get for their `finally` blocks."""
@@ -48,7 +46,7 @@ class AsyncioEngine(Engine):
     @classmethod
     def fitting_workers(cls, asked: int | None, cpus: int) -> int:
         """Return how many tasks there are to be at a time; they need no core while they wait."""
-        return asked or DEFAULT_WORKERS
+        return asked or AWAITED
 
     @classmethod
     def can_end_tasks(cls, job: Job) -> bool:

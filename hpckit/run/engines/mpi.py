@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from hpckit.errors import LaunchError
-from hpckit.processes import ending, leash
+from hpckit.processes import ending, has_not_started, leash
 from hpckit.run.engines import Engine, Workplace
 from hpckit.run.engines.calls import settle
 from hpckit.run.engines.frames import CALL, END, RESULT, Message, receive_async
@@ -196,7 +196,7 @@ class MPIEngine(Engine):
     def _finish(self, status: int | None, *, was_there: bool) -> None:
         said = "\n".join(line for line in self._said if line.strip())
         died = _rank_death(said)
-        if was_there or died is not None:
+        if was_there or died is not None or has_not_started(said):
             self._end(BrokenExecutor(died or f"mpiexec {ending(status or 0)}"))
             return
         remedy = (
