@@ -1,7 +1,8 @@
-"""Farms on every engine: tasks a second into results.h5, and how near to the ideal time.
+"""Farms on every engine beside its peers: tasks a second, and how near to the ideal time.
 
-A rate is that of many tasks without that of few, so that the start-up stands in a column of
-its own. Two workers everywhere; medians of `ROUNDS` fresh processes.
+hpckit's results go into results.h5, those of the peers nowhere. A rate is that of many tasks
+without that of few, so that the start-up is told beside it; the peers' pools are warm. Two workers
+everywhere; medians of `ROUNDS`, of fresh processes for hpckit.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
-from peers import latency_of, peer_rates
+from peers import latency_of
 from timing import header, row, wall
 
 WORKERS = 2
@@ -43,6 +44,11 @@ NAP = (
     "import asyncio\nfrom hpckit import farm\n\n@farm\nasync def nap(i: int = 0):\n"
     "    await asyncio.sleep(0.1)\n    return i\n"
 )
+PLAIN = ("worker", "--concurrency", str(WORKERS), "--loglevel", "ERROR")
+
+Peers: TypeAlias = dict[str, dict[str, float]]
+"""By a peer's name, what it reaches by the measure."""
+
 NOOP_TARGETS = {"processes": 1e6, "mpi": 7e5, "dask": 5e5, "celery": 2e5}
 SPIN_TARGETS = {"processes": 0.98, "mpi": 0.96, "dask": 0.96}
 
@@ -106,41 +112,69 @@ class Bench:
 
 
 @contextmanager
-def workers_of_a_broker() -> Iterator[None]:
-    """Start a Redis server and two workers on loopback."""
-    folder = tempfile.mkdtemp()
-    settings = "--bind 127.0.0.1 --port 6399 --requirepass secret --save"
-    os.environ["HPCKIT_BROKER"] = "redis://:secret@127.0.0.1:6399/0"
+def running(command: Sequence[str], folder: str, seconds: float) -> Iterator[None]:
+    """Have a program run, which takes some seconds to be ready."""
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(["redis-server", *settings.split(), ""], cwd=folder, **quiet)
-    time.sleep(1)
-    command = [sys.executable, "-m", "hpckit", "worker", "--workers", str(WORKERS)]
-    worker = subprocess.Popen(command, **quiet)
-    time.sleep(3)
+    program = subprocess.Popen(command, cwd=folder, **quiet)
+    time.sleep(seconds)
     try:
         yield
     finally:
-        worker.terminate()
-        worker.wait()
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder)
+        program.terminate()
+        program.wait()
 
 
-def noop(bench: Bench, engine: str, rates: dict[str, float]) -> None:
+@contextmanager
+def broker() -> Iterator[None]:
+    """Have a Redis server on loopback."""
+    settings = "--bind 127.0.0.1 --port 6399 --requirepass secret --save"
+    os.environ["HPCKIT_BROKER"] = "redis://:secret@127.0.0.1:6399/0"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(["redis-server", *settings.split(), ""], folder, 1.0),
+    ):
+        yield
+
+
+def workers(program: Sequence[str]) -> AbstractContextManager[None]:
+    """Have workers that listen to it."""
+    return running([sys.executable, *program], str(Path(__file__).parent), 5.0)
+
+
+def peers_of(engine: str) -> Peers:
+    """Measure the peers of an engine in a process of their own."""
+    program = [str(Path(__file__).with_name("peers.py")), engine, str(WORKERS)]
+    command = [sys.executable, *program]
+    if engine == "mpi":
+        ranks = ["-n", str(WORKERS + 1), sys.executable, "-m", "mpi4py.futures"]
+        command = [str(Path(sys.executable).with_name("mpiexec")), *ranks, *program]
+    # As root in a container, and with more ranks than cores.
+    allowed = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+    allowed |= {f"OMPI_ALLOW_RUN_AS_ROOT{end}": "1" for end in ("", "_CONFIRM")}
+    said = subprocess.run(command, env=os.environ | allowed, stdout=subprocess.PIPE, check=True)
+    found: Peers = json.loads(said.stdout)
+    return found
+
+
+def beside(own: float, peers: Peers, measure: str) -> str:
+    """Tell how many times as fast as its peers something is."""
+    found = {name: rates[measure] for name, rates in peers.items() if measure in rates}
+    return "".join(f"; {own / rate:,.2f} × {name}" for name, rate in found.items())
+
+
+def noop(bench: Bench, engine: str, peers: Peers) -> None:
     """Print the row of a million tasks that do nothing."""
     rate, start, peak = bench.rate(NOOP, 1_000_000, engine)
-    beside = ", ".join(f"{rate / other:.2f} of {name}" for name, other in rates.items())
     row(
         f"1,000,000 no-op tasks, {engine}",
         f"{rate:,.0f} tasks/s, start-up {start:.1f} s, driver {peak / 2**20:.0f} MiB"
-        + (f" ({beside})" if beside else ""),
+        + beside(rate, peers, "noop"),
         f"≥ {NOOP_TARGETS[engine]:,.0f} tasks/s, < 400 MB",
         rate >= NOOP_TARGETS[engine] and peak < 400e6,
     )
 
 
-def spin(bench: Bench, engine: str) -> None:
+def spin(bench: Bench, engine: str, peers: Peers) -> None:
     """Print the row of tasks of 1 ms."""
     tasks = 10_000
     span = statistics.median(bench.run(SPIN, tasks, engine).span for _ in range(ROUNDS))
@@ -148,18 +182,19 @@ def spin(bench: Bench, engine: str) -> None:
     target = SPIN_TARGETS[engine]
     row(
         f"{tasks:,} tasks of 1 ms, {engine}",
-        f"{share:.3f} of ideal",
+        f"{share:.3f} of ideal" + beside(share, peers, "spin"),
         f"≥ {target}",
         share >= target,
     )
 
 
-def arrays(bench: Bench) -> None:
+def arrays(bench: Bench, peers: Peers) -> None:
     """Print the row of tasks that return 8 kB."""
     rate, _, peak = bench.rate(ARRAY, 100_000, "processes")
     row(
         "100,000 results of 8 kB, processes",
-        f"{rate:,.0f} tasks/s, {rate * 8e-3:,.0f} MB/s, driver {peak / 2**20:.0f} MiB",
+        f"{rate:,.0f} tasks/s, {rate * 8e-3:,.0f} MB/s, driver {peak / 2**20:.0f} MiB"
+        + beside(rate, peers, "array"),
         "≥ 80,000 tasks/s",
         rate >= 80_000,
     )
@@ -200,18 +235,23 @@ def main() -> None:
     header()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(folder)
-        for engine in (e for e in NOOP_TARGETS if e in engines and e != "celery"):
-            noop(bench, engine, peer_rates(WORKERS) if engine == "processes" else {})
-            spin(bench, engine)
+        for engine in (e for e in SPIN_TARGETS if e in engines):
+            peers = peers_of(engine)
+            noop(bench, engine, peers)
+            spin(bench, engine, peers)
+            if engine == "processes":
+                arrays(bench, peers)
         if "processes" in engines:
-            arrays(bench)
             one_alone()
             files(bench)
         if "asyncio" in engines:
             naps(bench)
         if "celery" in engines:
-            with workers_of_a_broker():
-                noop(bench, "celery", {})
+            with broker():
+                with workers(["-m", "celery", "-A", "peers_celery", *PLAIN]):
+                    peers = peers_of("celery")
+                with workers(["-m", "hpckit", "worker", "--workers", str(WORKERS)]):
+                    noop(bench, "celery", peers)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from hpckit.errors import StoreError
 from hpckit.store.atomic import explained
 from hpckit.store.block import REFERENCE, Block
 from hpckit.store.columns import Column, Field, field_bytes, scattered
+from hpckit.store.direct import Appender
 from hpckit.store.layout import LIBVER
 from hpckit.store.reading import reading
 
@@ -52,6 +53,7 @@ class Spill:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[str, ArrayFile] = {}
+        self._appender = Appender()
 
     def lighten(self, block: Block) -> Block:
         """Return a block with references in place of its large arrays, which are safe then.
@@ -106,7 +108,7 @@ class Spill:
         row = (column.values.dtype, column.values.shape[1:])
         if file is None or (file.field.dtype, file.field.shape) != row or file.size > LARGEST_FILE:
             file = self._files[name] = ArrayFile(self.folder, *row)
-        return file.append(column)
+        return file.append(column, self._appender)
 
     def sync(self) -> None:
         """See that all rows are on the disk."""
@@ -122,6 +124,7 @@ class ArrayFile:
         self.number = secrets.randbits(62) | 1
         self.path = array_path(folder, self.number)
         self.rows = 0
+        self._tail = b""
         with explained(self.path), self.path.open("xb") as file:
             file.write(_head(dtype, shape, 0))
 
@@ -130,9 +133,10 @@ class ArrayFile:
         """The bytes of its rows."""
         return self.rows * field_bytes(self.field)
 
-    def append(self, column: Column) -> Column:
+    def append(self, column: Column, appender: Appender) -> Column:
         """Write the present rows of a column; return the references."""
-        values = np.ascontiguousarray(column.values[column.present])
+        values = column.values if column.present.all() else column.values[column.present]
+        values = np.ascontiguousarray(values)
         flat: Any = values.reshape(len(values), -1).view(np.uint8)
         references = np.zeros(len(column), REFERENCE)
         mine = np.zeros(len(values), REFERENCE)
@@ -140,8 +144,9 @@ class ArrayFile:
         mine["row"] = self.rows + np.arange(len(values))
         mine["crc"] = [zlib.crc32(row) for row in flat]
         references[column.present] = mine
-        with explained(self.path), self.path.open("ab", buffering=0) as file:
-            _write_all(file, memoryview(flat).cast("B"))
+        with explained(self.path):
+            data = memoryview(flat).cast("B")
+            self._tail = appender.append(self.path, HEAD + self.size, self._tail, data)
         self.rows += len(values)
         return Column(references, column.present)
 
@@ -197,7 +202,7 @@ class Arrays:
             if file[ROWS].shape[0] == rows:
                 return rows
         with explained(path), path.open("r+b") as file:
-            # A killed writer may have left half a row.
+            # Behind them are the zeros of a block, or half a row of a writer that was killed.
             file.truncate(HEAD + rows * field_bytes(field))
             file.write(_head(field.dtype, field.shape or (), rows))
             os.fsync(file.fileno())
@@ -312,8 +317,3 @@ class _Head(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-
-def _write_all(file: io.FileIO, data: memoryview) -> None:
-    while data:
-        data = data[file.write(data) :]
