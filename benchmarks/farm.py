@@ -149,7 +149,7 @@ def peers_of(engine: str) -> Peers:
         ranks = ["-n", str(WORKERS + 1), sys.executable, "-m", "mpi4py.futures"]
         command = [str(Path(sys.executable).with_name("mpiexec")), *ranks, *program]
     # As root in a container, and with more ranks than cores.
-    allowed = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+    allowed = {"PRTE_MCA_rmaps_default_mapping_policy": "slot:oversubscribe"}
     allowed |= {f"OMPI_ALLOW_RUN_AS_ROOT{end}": "1" for end in ("", "_CONFIRM")}
     said = subprocess.run(command, env=os.environ | allowed, stdout=subprocess.PIPE, check=True)
     found: Peers = json.loads(said.stdout)

@@ -25,7 +25,7 @@ def launcher_variables(nodes: int, *, is_root: bool) -> dict[str, str]:
     is in a container. On one node messages go through shared memory alone.
     """
     variables = {
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "PRTE_MCA_rmaps_default_mapping_policy": "slot:oversubscribe",
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
         **(SHARED_MEMORY if nodes == 1 else {}),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import textwrap
 
@@ -16,11 +18,13 @@ pytest.importorskip("mpi4py")
 ODD = ["plain.out", "a b.out", 'it\'s "quoted".out', "$(touch pwned) `id`;#x.out", "é.out"]
 
 FLOW = """
+    import socket
     import numpy as np
     from hpckit import spmd
 
     @spmd(ntasks=4, nodes=2, walltime="5m")
     def flow(run, n: int = 12):
+        print(f"is on {socket.gethostname()}")
         rows = np.array_split(np.arange(n), run.size)[run.rank]
         run.save("u", np.sin(rows), offset=(rows[0],), shape=(n,), dims=("x",))
         run.record("ranks", run.comm.allreduce(1))
@@ -34,6 +38,17 @@ FARM = """
         return {"x": task.rng.random(n)}
 """
 
+WHERE = """
+    import socket, time
+    from hpckit import farm
+
+    @farm
+    def where(task, n: int = 3):
+        print(f"task {n} ran on {socket.gethostname()}")
+        time.sleep(0.05)
+        return {"x": task.rng.random(n)}
+"""
+
 
 def hpckit(slurm, *arguments):
     return slurm(sys.executable, "-m", "hpckit", *arguments)
@@ -42,6 +57,12 @@ def hpckit(slurm, *arguments):
 def digest(slurm, folder):
     (run,) = (slurm.directory / folder).iterdir()
     return hpckit(slurm, "digest", str(run)).split()[0]
+
+
+def said(slurm, pattern):
+    """Return what the logs of the run on the cluster have."""
+    logs = (slurm.directory / "far").glob("*/logs/*")
+    return [found for path in logs for found in re.findall(pattern, path.read_text())]
 
 
 @pytest.mark.parametrize("launcher", ["srun", "mpiexec"])
@@ -62,6 +83,7 @@ def test_ranks_on_two_nodes_give_the_local_digest(slurm, launcher):
     assert "results: " in (slurm.directory / f"flow-{job}.out").read_text()
     hpckit(slurm, "run", "flow.py", "--ranks", "4", "--output", "near")
     assert digest(slurm, "far") == digest(slurm, "near")
+    assert len(set(said(slurm, r"is on (\w+)"))) == 2
 
 
 def test_a_farm_in_one_allocation_gives_the_local_digest(slurm):
@@ -75,6 +97,19 @@ def test_a_farm_in_one_allocation_gives_the_local_digest(slurm):
     assert slurm.wait(job, 120) == "COMPLETED"
     hpckit(slurm, "run", "draw.py", "n=range(1,40)", "--output", "near")
     assert digest(slurm, "far") == digest(slurm, "near")
+
+
+def test_a_farm_on_the_ranks_of_two_nodes_gives_the_local_digest(slurm):
+    job_file = slurm.directory / "where.py"
+    job_file.write_text(textwrap.dedent(WHERE))
+    run = [sys.executable, "-m", "hpckit", "run", "where.py", "n=range(40)"]
+    command = shlex.join([*run, "--engine", "mpi", "--output", "far"])
+    job = slurm.sbatch(command, "-N2", "-n4", "--ntasks-per-node=2", "--mem-per-cpu=300M")
+    assert slurm.wait(job, 120) == "COMPLETED", slurm.output(job)
+    hpckit(slurm, "run", "where.py", "n=range(40)", "--output", "near")
+    assert digest(slurm, "far") == digest(slurm, "near")
+    assert len(set(said(slurm, r"task (\d+) ran on"))) == 40
+    assert len(set(said(slurm, r"ran on (\w+)"))) == 2
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from endings import kill
+from redis_server import MISSING, RedisServer
 
 JOB = """
     import asyncio, time
@@ -27,15 +28,49 @@ JOB = """
         return answer(task, n)
 """
 ASYNC = JOB.replace("def nap", "async def nap").replace("time.sleep", "await asyncio.sleep")
-ENGINES = ["processes", "mpi", "dask", "threads", "serial", "asyncio"]
+ENGINES = ["processes", "mpi", "dask", "threads", "serial", "asyncio", "celery"]
 TASKS = "n=range(600)"
 STOPPED_SECONDS = 0.3
 
 
-def strike(generator, driver):
-    """Kill or stop one of a driver's processes; tell which."""
+class Listener:
+    """A worker of the engine celery, which somebody starts again whenever it has died."""
+
+    def __init__(self, hpckit, env):
+        self.env = env
+        self._start = lambda: hpckit.start("worker", "--workers", 2, env=env)
+        self._process = self._start()
+
+    def processes(self):
+        """Return all that can be killed of it."""
+        if self._process.poll() is not None:
+            self._process = self._start()
+        there = psutil.Process(self._process.pid)
+        return [there, *there.children(recursive=True)]
+
+    def end(self):
+        kill(self._process)
+
+
+@pytest.fixture
+def listener(hpckit, engine, tmp_path_factory):
+    """Return the worker that an engine without any of its own needs, or None."""
+    if engine != "celery":
+        yield None
+        return
+    if MISSING:
+        pytest.skip("redis-server is not there: apt-get install redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    found = Listener(hpckit, server.env)
+    yield found
+    found.end()
+    server.kill()
+
+
+def strike(generator, victims):
+    """Kill or stop one of some processes."""
     with suppress(psutil.NoSuchProcess, IndexError):
-        victim = generator.choice(psutil.Process(driver.pid).children(recursive=True))
+        victim = generator.choice(victims())
         if generator.random() < 0.3:
             victim.suspend()
             time.sleep(STOPPED_SECONDS)
@@ -46,25 +81,35 @@ def strike(generator, driver):
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_each_task_stands_once(hpckit, moments, engine):
+def test_each_task_stands_once(hpckit, moments, engine, listener):
     hpckit.job(ASYNC if engine == "asyncio" else JOB)
-    options = ["--engine", engine, *([] if engine == "serial" else ["--workers", 2])]
-    assert hpckit("run", "job.py", TASKS, *options).code == 0
+    options = ["--engine", engine, *([] if engine in ("serial", "celery") else ["--workers", 2])]
+    env = None if listener is None else listener.env
+    assert hpckit("run", "job.py", TASKS, *options, env=env).code == 0
     undisturbed = hpckit.digest()
     generator = random.Random(20261125)
-    driver = hpckit.start("run", "job.py", TASKS, *options)
+    driver = hpckit.start("run", "job.py", TASKS, *options, env=env)
     hpckit.until(
         lambda: len(hpckit.run_dirs()) == 2 and (hpckit.last() / "run.json").exists(), "it began"
     )
     run = hpckit.last()
+
+    def victims():
+        if listener is not None:
+            return listener.processes()
+        return psutil.Process(driver.pid).children(recursive=True)
+
     for _ in range(moments):
         time.sleep(generator.uniform(0.2, 1.0))
         if driver.poll() is None and generator.random() < 0.7:
-            strike(generator, driver)
+            strike(generator, victims)
         else:
             kill(driver, signal.SIGKILL)
-            hpckit.assert_all_gone()
-            driver = hpckit.start("resume", run)
+            if listener is None:
+                hpckit.assert_all_gone()
+            driver = hpckit.start("resume", run, env=env)
+    if listener is not None:
+        hpckit.until(lambda: listener.processes() and driver.poll() is not None, "it has ended")
     ended = kill(driver, 0)
     assert ended.code == 0, ended.stderr
     assert hpckit.digest(run) == undisturbed
@@ -72,4 +117,6 @@ def test_each_task_stands_once(hpckit, moments, engine):
         assert (file["task_state"][()] == 1).all()
         np.testing.assert_array_equal(file["task"][()], np.arange(600))
     assert not list((run / "segments").iterdir())
+    if listener is not None:
+        listener.end()
     hpckit.assert_all_gone()

@@ -17,7 +17,7 @@ MPIEXEC = Path(sys.executable).with_name("mpiexec")
 BY_HAND = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_rmaps_default_mapping_policy": "slot:oversubscribe",
 }
 
 DIVERGES = """
