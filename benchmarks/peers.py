@@ -36,8 +36,8 @@ def same(i: int) -> int:
 
 
 def array(i: int) -> NDArray[np.float64]:
-    """Return 8 kB."""
-    return ROW
+    """Return 8 kB, and not the same ones, which pickle would send once."""
+    return ROW + i
 
 
 def spin(i: int) -> int:

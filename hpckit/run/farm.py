@@ -98,7 +98,7 @@ class FarmDriver:
             No task can be done as things are: its program is not there, or workers only die.
         """
         self.engine = self.make_engine()
-        self.sizer = BatchSizer(self.engine.workers, self.engine.width)
+        self.sizer = BatchSizer(self.engine.workers, self.engine.width, self.engine.batch_seconds)
         self.deadlines = Deadlines(self.rules.task_timeout, AHEAD)
         try:
             while self._submit() and not self._is_late():

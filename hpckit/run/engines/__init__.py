@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hpckit.errors import UsageError
+from hpckit.run.sizing import TARGET_SECONDS
 from hpckit.spec.job import Job
 from hpckit.store.logs import BoundedLog
 from hpckit.store.provenance import usable_cores
@@ -89,6 +90,8 @@ class Engine(Executor):
         Whether `Workplace.launcher` starts its workers.
     takes_async
         Whether it can call an ``async def``.
+    batch_seconds
+        How long a batch had better take, for what it costs beside its tasks.
     ends_tasks
         Whether it can end a task that takes too long.
     """
@@ -99,6 +102,7 @@ class Engine(Executor):
     has_address: ClassVar[bool] = False
     needs_launcher: ClassVar[bool] = False
     takes_async: ClassVar[bool] = False
+    batch_seconds: ClassVar[float] = TARGET_SECONDS
     ends_tasks: ClassVar[bool] = True
 
     def __init__(self, place: Workplace) -> None:

@@ -38,6 +38,7 @@ class DaskEngine(Engine):
 
     needs: ClassVar[str] = "dask"
     has_address: ClassVar[bool] = True
+    batch_seconds: ClassVar[float] = 0.8
 
     def __init__(self, place: Workplace) -> None:
         super().__init__(place)

@@ -48,6 +48,9 @@ OWN = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.gil.enabled": False,
+    # Each look takes the interpreter from the tasks.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
     # Loopback is faster than any compression.
     "distributed.comm.compression": None,
 }
