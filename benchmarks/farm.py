@@ -51,6 +51,8 @@ Peers: TypeAlias = dict[str, dict[str, float]]
 
 NOOP_TARGETS = {"processes": 1e6, "mpi": 7e5, "dask": 5e5, "celery": 2e5}
 SPIN_TARGETS = {"processes": 0.98, "mpi": 0.96, "dask": 0.96}
+ONE_PROCESS = ("serial", "threads")
+"""Engines that show what one interpreter can do; nobody asks more of them."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ class Bench:
         output = self.folder / "runs"
         shutil.rmtree(output, ignore_errors=True)
         command = [sys.executable, "-m", "hpckit", "run", str(job), f"i=range({tasks})"]
-        options = ["--engine", engine, "--workers", str(workers), "-o", str(output)]
+        options = ["--engine", engine, "-o", str(output)]
+        if engine != "serial":
+            options += ["--workers", str(workers)]
         seconds = wall([*command, *options])
         (path,) = output.iterdir()
         return Farm.of(path, seconds)
@@ -195,8 +199,8 @@ def noop(bench: Bench, engine: str, peers: Peers) -> None:
     row(
         f"1,000,000 no-op tasks, {engine}",
         rate.told() + beside(rate.tasks, peers, "noop"),
-        f"≥ {NOOP_TARGETS[engine]:,.0f} tasks/s, < 400 MB",
-        rate.tasks >= NOOP_TARGETS[engine] and rate.peak < 400e6,
+        f"≥ {NOOP_TARGETS.get(engine, 0):,.0f} tasks/s, < 400 MB",
+        rate.tasks >= NOOP_TARGETS.get(engine, 0) and rate.peak < 400e6,
     )
 
 
@@ -205,7 +209,7 @@ def spin(bench: Bench, engine: str, peers: Peers) -> None:
     tasks = 10_000
     span = statistics.median(bench.run(SPIN, tasks, engine).span for _ in range(ROUNDS))
     share = tasks * 0.001 / WORKERS / span
-    target = SPIN_TARGETS[engine]
+    target = SPIN_TARGETS.get(engine, 0)
     row(
         f"{tasks:,} tasks of 1 ms, {engine}",
         f"{share:.3f} of ideal" + beside(share, peers, "spin"),
@@ -256,12 +260,12 @@ def files(bench: Bench) -> None:
 
 def main() -> None:
     """Print the table; the engines may be named on the command line."""
-    engines = sys.argv[1:] or [*NOOP_TARGETS, "asyncio"]
+    engines = sys.argv[1:] or [*ONE_PROCESS, *NOOP_TARGETS, "asyncio"]
     header()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(folder)
-        for engine in (e for e in SPIN_TARGETS if e in engines):
-            peers = peers_of(engine)
+        for engine in (e for e in (*ONE_PROCESS, *SPIN_TARGETS) if e in engines):
+            peers = {} if engine in ONE_PROCESS else peers_of(engine)
             noop(bench, engine, peers)
             spin(bench, engine, peers)
             if engine == "processes":
