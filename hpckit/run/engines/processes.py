@@ -38,6 +38,9 @@ T = TypeVar("T")
 GRACE_SECONDS = 2.0
 """What workers get to end by themselves before they are killed."""
 
+STARTS = 3
+"""Tries to have a process forked."""
+
 DEATHS_AT_START = 5
 """Workers in a row that end before their first call: then none can be had."""
 
@@ -180,8 +183,7 @@ class ProcessesEngine(Engine):
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         try:
-            process = self._context.Process(target=serve, args=(theirs, self._log), daemon=True)
-            process.start()
+            process = self._forked(theirs)
         except Exception as error:
             ours.close()
             self._give_up(f"no worker process can be started: {error}")
@@ -193,6 +195,18 @@ class ProcessesEngine(Engine):
         task = self._loop.create_task(self._attend(worker))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _forked(self, channel: socket.socket) -> ForkServerProcess:
+        """Start a process; the fork server may be killed at that moment, and is then replaced."""
+        for left in reversed(range(STARTS)):
+            process = self._context.Process(target=serve, args=(channel, self._log), daemon=True)
+            try:
+                process.start()
+                break
+            except (EOFError, ConnectionError):
+                if not left:
+                    raise
+        return process
 
     async def _attend(self, worker: _Worker) -> None:
         """Take what a worker answers, until it has ended."""
