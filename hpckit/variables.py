@@ -12,8 +12,11 @@ LAUNCHER = "HPCKIT_LAUNCHER"
 DRIVER = "HPCKIT_DRIVER"
 """Which driver has launched a rank: its token."""
 
+IMAGE = "HPCKIT_IMAGE"
+"""Which image programs are started in: what the manifest keeps of it, as JSON."""
+
 BROKER = "HPCKIT_BROKER"
 """The URL of the Redis server that the engine celery uses: it holds a password."""
 
-OF_ONE_JOB = (WARNING, NTASKS, LAUNCHER, DRIVER)
+OF_ONE_JOB = (WARNING, NTASKS, LAUNCHER, DRIVER, IMAGE)
 """What must not go from one job into another that is submitted from within it."""

@@ -29,4 +29,14 @@ export {{ name }}={{ value | sh }}
 {% endif %}
 {% endblock %}
 
+{% if kept %}
+# Nothing else of this environment is to reach the image.
+for name in $(compgen -e); do
+    case "$name" in
+        {{ kept | batch(8) | map("join", " | ") | join(" | \\\n        ") }}) ;;
+        *) unset "$name" 2> /dev/null || : ;;
+    esac
+done
+
+{% endif %}
 {% block program required %}{% endblock %}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpckit.cli.contained import enter_again, image_option, same_image, with_image
 from hpckit.cli.foreground import say_of_source, summarise, work, work_farm_shown
 from hpckit.cli.means import Means, means_options
 from hpckit.cli.options import F, output_option, resource_options, site_option
@@ -35,6 +36,7 @@ class Again:
     here: bool
     walltime: str | None
     mem: str | None
+    image: str | None
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Again:
@@ -75,6 +77,7 @@ def again_options(function: F) -> F:
         site_option,
         means_options,
         resource_options,
+        image_option,
         output_option,
     ]
     for option in reversed(options):
@@ -121,9 +124,11 @@ def go_on(run: Run, options: Again, states: frozenset[TaskState], *, complete: s
     if manifest.state is State.COMPLETED and run.dir.results.is_file():
         click.echo(f"{manifest.id}: is complete, {complete}")
         return 0
+    image = same_image(options.image, run)
     if site is not None:
-        return _submit(run, site, options, states)
-    again = create.take_up(run)
+        return _submit(with_image(run, image), site, options, states)
+    enter_again(run, image)
+    again = create.take_up(with_image(run, image))
     say_of_source(again)
     is_farm = run.job.kind == "farm"
     return summarise(

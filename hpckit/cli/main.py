@@ -37,6 +37,7 @@ COMMANDS = {
     "efficiency": "Compare what a submitted run used with what it asked for.",
     "pack": "Copy the fields of an spmd run into results.h5 itself.",
     "site": "The facts of a cluster.",
+    "image": "Apptainer images: build, look into, check, lock.",
     "init": "Make a new project folder with three jobs that run.",
 }
 """Each command, and its line in the help: it lies in `hpckit.cli.NAME` as `command`."""

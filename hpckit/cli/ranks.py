@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import click
 
+from hpckit.cli.contained import require_apptainer
 from hpckit.cli.terminal import progress_shown
 from hpckit.errors import HpckitError, Interrupted, LaunchError, StoreError, UsageError
 from hpckit.store import manifest as manifests
 from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
+from hpckit.store.image import ImageRecord
 from hpckit.store.lock import driving, wait_for_ranks
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.rundir import RunDir
@@ -36,7 +38,9 @@ def work_ranks(run: Run, ranks: int | None) -> Manifest:
         Ctrl-C or SIGTERM.
     """
     ranks = ranks or run.manifest.ranks or run.job.resources.ntasks
-    argv = launch_line(run.dir, ranks)
+    if run.manifest.image is not None:
+        require_apptainer()
+    argv = launch_line(run, ranks)
     begun = time.monotonic()
     with driving(run.dir, _patience(run)) as held:
         wait_for_ranks(run.dir, ORPHAN_SECONDS)
@@ -57,6 +61,7 @@ def work_ranks(run: Run, ranks: int | None) -> Manifest:
                     report=terminal.report,
                     echo=terminal.echo,
                     threads=run.job.resources.cpus_per_task,
+                    image=run.manifest.image,
                     keep_open=(held,),
                 )
         except KeyboardInterrupt:
@@ -112,7 +117,7 @@ def _ended(
     if failure is not None and refused and not (is_new and run.dir.holds_work()):
         before.put_back(run.dir)
         raise UsageError(failure.text.removeprefix("hpckit: "))
-    reason = _reason(failure, said, code)
+    reason = _reason(run.manifest.image, failure, said, code)
     interrupted = failure is not None and failure.exit_code == Interrupted.exit_code
     # On a full disk the reason is worth more than that it cannot be written.
     with suppress(StoreError):
@@ -134,7 +139,9 @@ def _patience(run: Run) -> float:
     return ORPHAN_SECONDS if orphaned else 0.0
 
 
-def _reason(failure: Failure | None, said: Sequence[str], code: int) -> str:
+def _reason(
+    image: ImageRecord | None, failure: Failure | None, said: Sequence[str], code: int
+) -> str:
     if failure is not None:
         return failure.text
     # A rank that could not leave its failure, on a full disk say, has told it on stderr.
@@ -142,6 +149,8 @@ def _reason(failure: Failure | None, said: Sequence[str], code: int) -> str:
     if told:
         return told[0]
     unknown = f"the ranks ended with exit status {code} and left no reason"
+    if image is not None:
+        unknown += f" (`hpckit image check {image.path}` says whether its MPI fits the launcher)"
     return "\n".join([f"{unknown}; the launcher's last words:", *said] if said else [unknown])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from hpckit import __version__
+from hpckit.cli.contained import chosen_image, container_for, image_option
 from hpckit.cli.means import Means
 from hpckit.cli.options import output_option
 from hpckit.errors import UsageError
@@ -20,6 +21,7 @@ from hpckit.errors import UsageError
 @click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
+@image_option
 @output_option
 def command(
     job: str,
@@ -29,6 +31,7 @@ def command(
     ranks: int | None,
     tasks: Path | None,
     seed: int | None,
+    image: str | None,
     output: Path | None,
 ) -> None:
     """Render a job's script."""
@@ -55,5 +58,7 @@ def command(
     if ranks is not None:
         resources = asked.resources.updated(ntasks=ranks)
         asked = asked.model_copy(update={"resources": resources})
-    work = Work(asked, loaded.source, arguments, len(sweep))
+    contained = chosen_image(image, loaded, where)
+    container = container_for(loaded, sweep, contained, runs_root(output), where.binds)
+    work = Work(asked, loaded.source, arguments, len(sweep), container)
     click.echo(render(batch_script(work, where, workers), where, __version__), nl=False)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from hpckit.cli.contained import enter_again, image_option, same_image
 from hpckit.cli.foreground import summarise, work_new
 from hpckit.cli.means import Means, means_options
 from hpckit.cli.options import output_option, run_argument
@@ -30,11 +31,13 @@ from hpckit.threads import limit_threads
     default=0.0,
     help="Absolute tolerance.",
 )
+@image_option
 @output_option
 def command(
     run: str,
     rtol: float,
     atol: float,
+    image: str | None,
     output: Path | None,
     **options: Any,
 ) -> NoReturn:
@@ -53,7 +56,9 @@ def command(
     for change in changed_since(original):
         click.echo(f"hpckit: {change} since {before.id}: its results may differ", err=True)
     root = first.path.parent if output is None else output
-    again = repeat(original, root=root, argv=sys.argv[1:])
+    contained = same_image(image, original)
+    enter_again(original, contained, [root])
+    again = repeat(original, root=root, argv=sys.argv[1:], image=contained)
     final = work_new(again, means)
     code = summarise(again, final)
     same = _compared(first.results, again.dir.results, rtol, atol)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from hpckit.cli.contained import chosen_image, enter_for, image_option
 from hpckit.cli.foreground import summarise, work_new
 from hpckit.cli.means import Means, means_options, refuse_rules
 from hpckit.cli.options import output_option, rules_options
@@ -22,12 +23,14 @@ from hpckit.threads import limit_threads
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
 @rules_options
+@image_option
 @output_option
 def command(
     job: str,
     parameters: tuple[str, ...],
     tasks: Path | None,
     seed: int | None,
+    image: str | None,
     output: Path | None,
     **options: Any,
 ) -> NoReturn:
@@ -45,13 +48,16 @@ def command(
     refuse_rules(loaded.job, options)
     rules = loaded.job.rules.updated(options)
     means.require_fitting(loaded.job, rules)
+    root, contained = runs_root(output), chosen_image(image, loaded)
+    enter_for(loaded, sweep, contained, root)
     run = create.create(
         loaded,
         sweep,
-        root=runs_root(output),
+        root=root,
         argv=sys.argv[1:],
         seed=seed,
         rules=rules,
+        image=contained,
     )
     final = work_new(run, means)
     sys.exit(summarise(run, final))

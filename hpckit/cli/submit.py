@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpckit.cli.contained import chosen_image, container_for, image_option
 from hpckit.cli.means import Means, refuse_rules
 from hpckit.cli.options import (
     json_option,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hpckit.spec.resources import Resources
     from hpckit.spec.site import Site
     from hpckit.spec.sweep import Sweep
+    from hpckit.store.image import ImageRecord
     from hpckit.store.manifest import Manifest
     from hpckit.submit.handover import Wish
 
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 @click.option("--hold", is_flag=True, help="Leave it held: `scontrol release` lets it begin.")
 @click.option("--sbatch", metavar="NAME[=VALUE]", multiple=True, help="A further option of sbatch.")
 @click.option("--dry-run", is_flag=True, help="Print the script, and have sbatch check it alone.")
+@image_option
 @output_option
 @json_option
 def command(
@@ -68,6 +71,7 @@ def command(
     hold: bool,
     sbatch: tuple[str, ...],
     dry_run: bool,
+    image: str | None,
     output: Path | None,
     as_json: bool,
     **rules: Any,
@@ -101,8 +105,9 @@ def command(
         hold=hold,
         options=checked_options(sbatch),
     )
+    contained = chosen_image(image, loaded, where)
     if dry_run:
-        _show(loaded, sweep, where, wish, runs_root(output))
+        _show(loaded, sweep, where, wish, runs_root(output), contained)
         return
     run = create.create(
         loaded,
@@ -111,6 +116,7 @@ def command(
         argv=sys.argv[1:],
         seed=seed,
         rules=loaded.job.rules.updated(rules),
+        image=contained,
     )
     tell(submit_new(run, where, wish), as_json=as_json)
 
@@ -165,14 +171,22 @@ def _after(refs: Sequence[str], output: Path | None) -> list[str]:
     return jobs
 
 
-def _show(loaded: LoadedJob, sweep: Sweep, site: Site, wish: Wish, root: Path) -> None:
+def _show(
+    loaded: LoadedJob,
+    sweep: Sweep,
+    site: Site,
+    wish: Wish,
+    root: Path,
+    image: ImageRecord | None,
+) -> None:
     """Print the script, and what sbatch says of it."""
     from hpckit.store.rundir import RunDir
     from hpckit.submit.handover import plan, script_text
     from hpckit.submit.scheduler import scheduler_of
 
     run = RunDir(root.absolute() / f"{loaded.job.name}-dry-run")
-    text = script_text(plan(run, loaded.job, 1, site, wish, len(sweep)), site)
+    container = container_for(loaded, sweep, image, root, site.binds)
+    text = script_text(plan(run, loaded.job, 1, site, wish, len(sweep), container), site)
     click.echo(text, nl=False)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "job.sh"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpckit.render.container import Container, exports, hpckit_argv, kept_patterns
 from hpckit.render.script import Script, directives, rank_launch
 from hpckit.spec.job import AWAITED, Job
 from hpckit.spec.resources import Resources
@@ -29,12 +29,15 @@ class Work:
         What stands after it on hpckit's command line: ``name=value`` and options.
     tasks
         Of a farm.
+    container
+        That its programs work in.
     """
 
     job: Job
     source: Path
     arguments: Sequence[str]
     tasks: int = 1
+    container: Container | None = None
 
 
 def batch_script(work: Work, site: Site, workers: int | None = None) -> Script:
@@ -61,8 +64,13 @@ def _spmd(work: Work, site: Site) -> Script:
         template="spmd.sh",
         title=f"{name}: an MPI program on {asked.ntasks} ranks",
         directives=directives(name, asked, site, partition, f"{name}-%j.out"),
-        variables={**thread_exports(asked.cpus_per_task), **site.environment},
-        launch=rank_launch(site, asked, [*_program("exec", work), *work.arguments]),
+        variables={
+            **thread_exports(asked.cpus_per_task),
+            **exports(work.container),
+            **site.environment,
+        },
+        kept=kept_patterns(work.container, site.environment),
+        launch=rank_launch(site, asked, _program("exec", work)),
     )
 
 
@@ -80,8 +88,13 @@ def _farm(work: Work, site: Site, workers: int | None) -> Script:
         template="farm.sh",
         title=f"{name}: a farm of {work.tasks} tasks",
         directives=directives(name, asked, site, partition, f"{name}-%j.out"),
-        variables={**command_launcher(site, task), **site.environment},
-        launch=[*_program("run", work), *work.arguments, "--workers", str(workers)],
+        variables={
+            **command_launcher(site, task),
+            **exports(work.container),
+            **site.environment,
+        },
+        kept=kept_patterns(work.container, site.environment),
+        launch=[*_program("run", work), "--workers", str(workers)],
         workers=workers,
     )
 
@@ -116,4 +129,4 @@ def together(task: Resources, workers: int) -> Resources:
 
 
 def _program(command: str, work: Work) -> list[str]:
-    return [sys.executable, "-m", "hpckit", command, str(work.source)]
+    return hpckit_argv(work.container, [command, str(work.source), *work.arguments])

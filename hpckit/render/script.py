@@ -39,6 +39,8 @@ class Script:
         The words of its one command.
     workers
         Tasks at a time, for a farm.
+    kept
+        Patterns of the variables that go into an image; all go to a program outside of any.
     exits
         The folder for exit statuses, of a script that is submitted for a run.
     id
@@ -53,6 +55,7 @@ class Script:
     launch: Sequence[str]
     variables: Mapping[str, str] = field(default_factory=dict)
     workers: int | None = None
+    kept: Sequence[str] = ()
     exits: Path | None = None
     id: str | None = None
     signal: str | None = None

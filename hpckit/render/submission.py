@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from hpckit.errors import SpecError, UsageError
 from hpckit.jobstates import TIME_IS_UP
 from hpckit.render.batch import command_launcher, room, together
+from hpckit.render.container import Container, exports, hpckit_argv, kept_patterns
 from hpckit.render.script import Script, directives, rank_launch
 from hpckit.spec.job import AWAITED, Job
 from hpckit.spec.messages import shown
@@ -52,6 +52,8 @@ class Plan:
         By name, in place of the first that fits.
     options
         Further options of sbatch.
+    container
+        That its programs work in.
     """
 
     run: RunDir
@@ -65,6 +67,7 @@ class Plan:
     partition: str | None = None
     excluded: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    container: Container | None = None
 
     @property
     def slots(self) -> int:
@@ -181,7 +184,7 @@ def _array(plan: Plan, site: Site) -> Script:
         title=f"{plan.job.name}: {share}",
         asked=together(plan.resources, plan.slots),
         own=array,
-        variables={**launcher, **_exports(site)},
+        variables={**launcher, **_exports(plan, site)},
         launch=program,
         workers=plan.workers,
         id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
@@ -198,7 +201,7 @@ def _ranks(plan: Plan, site: Site) -> Script:
         title=f"{plan.job.name}: an MPI program on {asked.ntasks} ranks",
         asked=asked,
         own={},
-        variables={**variables, **_exports(site)},
+        variables={**variables, **_exports(plan, site)},
         launch=rank_launch(site, asked, _program(plan)),
         id="$SLURM_JOB_ID",
     )
@@ -245,6 +248,7 @@ def _script(
         variables={WARNING: f"{policy.signal}@{warning}", **variables},
         launch=launch,
         workers=workers,
+        kept=kept_patterns(plan.container, site.environment),
         exits=plan.run.exits,
         id=id,
         signal=policy.signal,
@@ -254,13 +258,13 @@ def _script(
 
 
 def _program(plan: Plan) -> list[str]:
-    argv = [sys.executable, "-m", "hpckit", "exec", str(plan.run.path)]
-    return [*argv, "--session", str(plan.session)]
+    arguments = ["exec", str(plan.run.path), "--session", str(plan.session)]
+    return hpckit_argv(plan.container, arguments)
 
 
-def _exports(site: Site) -> dict[str, str]:
+def _exports(plan: Plan, site: Site) -> dict[str, str]:
     scratch = {} if site.scratch is None else {"TMPDIR": site.scratch}
-    return {**scratch, **site.environment}
+    return {**scratch, **exports(plan.container), **site.environment}
 
 
 def _output(path: Path) -> str:

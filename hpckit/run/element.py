@@ -28,7 +28,7 @@ from hpckit.store.create import Run, reopen, require_unchanged
 from hpckit.store.lock import driving, join_ranks
 from hpckit.store.merging import Merge
 from hpckit.store.progress import Publisher, Report
-from hpckit.store.provenance import cpu_model
+from hpckit.store.provenance import cpu_model, software_inside
 from hpckit.store.results import task_states
 from hpckit.store.rundir import RunDir
 from hpckit.store.segments import SegmentWriter, list_segments, set_aside_damaged
@@ -155,6 +155,7 @@ class Element:
             seconds=time.time() - self.begun,
             cpu_seconds=used["cpu_seconds"],
             peak_bytes=max(used["driver_peak_bytes"], used["children_peak_bytes"]),
+            software=software_inside(),
         )
         ends = tell_end(self.run.dir, end)
         good = (e for e in ends if e.done and not e.failed and e.session == end.session)

@@ -25,6 +25,7 @@ from hpckit.store.lock import join_ranks
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.progress import Publisher, Report, silent
+from hpckit.store.provenance import software_inside
 from hpckit.store.rundir import RunDir
 from hpckit.variables import DRIVER
 
@@ -164,7 +165,11 @@ def _final(run: Run, context: RankContext, begun: float) -> Manifest:
         ranks=context.size,
         counts={"done": 1},
         usage=usage(),
-        environment={**run.manifest.environment, "mpi": library_version()},
+        environment={
+            **run.manifest.environment,
+            **software_inside(),
+            "mpi": library_version(),
+        },
     )
 
 

@@ -24,7 +24,7 @@ Body: TypeAlias = Callable[..., Any]
 Kind: TypeAlias = Literal["farm", "spmd"]
 
 CONTEXT: dict[str, str] = {"farm": "task", "spmd": "run"}
-OPTIONS = ("name", "seed", *Resources.model_fields, *Policy.model_fields)
+OPTIONS = ("name", "seed", "image", *Resources.model_fields, *Policy.model_fields)
 FARM_OPTIONS = ("attrs", "reduce", *TaskRules.model_fields)
 
 AWAITED = 100
@@ -58,6 +58,8 @@ class Job(BaseModel):
         What is to happen when single tasks fail.
     reduce
         Merges what two tasks returned into one of the same kind; None keeps each result.
+    image
+        The path of an Apptainer image to work in, from the folder of the job's file.
     seed
         Entropy of the ``SeedSequence`` whose children are the streams of tasks and ranks.
     attrs
@@ -77,6 +79,7 @@ class Job(BaseModel):
     policy: Policy = Policy()
     rules: TaskRules = TaskRules()
     reduce: Body | None = None
+    image: str | None = None
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     attrs: Attrs = {}
     doc: str = ""
@@ -132,8 +135,9 @@ def farm(function: Body | None = None, /, **options: Any) -> Job | Callable[[Bod
         Takes annotated parameters, and before them ``task`` if it wants the context.
     **options
         Fields of `Resources`, with one task at most, of `Policy` and of `TaskRules`; ``seed``, an
-        integer; ``attrs``, attributes by the name of a parameter or a result; ``reduce``, a
-        function that merges two results; ``name``, where it is not to be the function's.
+        integer; ``image``, the path of an Apptainer image, from the job file's folder; ``attrs``,
+        attributes by the name of a parameter or a result; ``reduce``, a function that merges two
+        results; ``name``, where it is not to be the function's.
 
     Raises
     ------
@@ -192,6 +196,7 @@ def checked_options(options: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
         "policy": policy,
         "rules": TaskRules.from_options(chosen(TaskRules), owner=owner),
         "reduce": checked_reduce(options.get("reduce")),
+        "image": checked_image(options.get("image")),
         "seed": checked_seed(options.get("seed", 0)),
         "attrs": checked_attrs(options.get("attrs", {})),
     }
@@ -235,6 +240,22 @@ def checked_reduce(function: Any) -> Body | None:
             key="reduce",
         ) from None
     return cast(Body, function)
+
+
+def checked_image(image: Any) -> str | None:
+    """Accept a path, or None.
+
+    Raises
+    ------
+    SpecError
+        For anything else.
+    """
+    if image is None or (isinstance(image, str | Path) and str(image)):
+        return None if image is None else str(image)
+    raise SpecError(
+        f"{shown(image)} is not allowed; the path of an Apptainer image, from the job's folder",
+        key="image",
+    )
 
 
 def checked_seed(seed: Any) -> int:

@@ -98,6 +98,9 @@ class Site(BaseModel):
         Variables that scripts export.
     scratch
         A folder on each node's own disk, where commands work.
+    image, binds
+        The Apptainer image of jobs that name none, and what each image sees of the cluster's
+        file systems beside a run's own folders, as ``apptainer --bind`` has it.
     max_array_size, max_submit_jobs
         Slurm's limits: an array's indices stay below the one, a user's jobs in the queue, each
         element counted, do not exceed the other.
@@ -117,6 +120,8 @@ class Site(BaseModel):
     prologue: tuple[str, ...] = ()
     environment: Mapping[str, str] = Field(default_factory=dict)
     scratch: str | None = None
+    image: Path | None = None
+    binds: tuple[str, ...] = ()
     max_array_size: Count | None = None
     max_submit_jobs: Count | None = None
     templates: Path | None = None
@@ -156,6 +161,9 @@ class Site(BaseModel):
             raise SpecError(problem.problem, key=problem.key, file=source) from None
         except SpecError as error:
             raise SpecError(error.problem, key=error.key, file=source, line=error.line) from None
+        if site.image is not None:
+            beside = source.parent / site.image.expanduser()
+            site = site.model_copy(update={"image": beside})
         if site.templates is None:
             return site
         folder = source.parent / site.templates.expanduser()

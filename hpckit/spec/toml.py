@@ -23,7 +23,7 @@ from hpckit.spec.command import (
     placeholders,
 )
 from hpckit.spec.interpreters import check_no_code
-from hpckit.spec.job import Job, checked_name, checked_seed
+from hpckit.spec.job import Job, checked_image, checked_name, checked_seed
 from hpckit.spec.messages import listed, refused, shown, suggestion, unknown
 from hpckit.spec.names import PARAMETERS
 from hpckit.spec.params import TYPES, Param, beside
@@ -37,6 +37,7 @@ KEYS = (
     "name",
     "doc",
     "seed",
+    "image",
     "keep",
     "resources",
     "policy",
@@ -98,6 +99,7 @@ def _job(table: dict[str, Any], source: Path) -> Job:
         takes_context=False,
         policy=_policy(_table(table, "policy"), resources),
         rules=_rules(_table(table, "rules")),
+        image=checked_image(table.get("image")),
         seed=checked_seed(table.get("seed", 0)),
         attrs=_attrs(_table(table, "attrs"), [*command.results, *known]),
         doc=_text(table.get("doc", ""), "doc").partition("\n")[0],

@@ -88,7 +88,9 @@ def collect_array(
         "children_peak_bytes": max((e.peak_bytes for e in ends), default=0.0),
     }
     nodes = {end.host: end.cpu for end in ends}
-    environment = {**run.manifest.environment, "nodes": dict(sorted(nodes.items()))}
+    software = next((end.software for end in ends if end.software), {})
+    before = run.manifest.environment
+    environment = {**before, **software, "nodes": dict(sorted(nodes.items()))}
     manifest = run.manifest.with_submission(latest, environment=environment)
     try:
         return collect(run, manifest, seconds, if_missing=if_missing, usage=used)

@@ -8,7 +8,6 @@ import io
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hpckit.errors import UsageError
 from hpckit.spec.job import Job
@@ -19,6 +18,7 @@ from hpckit.spec.sweep import Sweep
 from hpckit.store import manifest as manifests
 from hpckit.store import provenance, rundir
 from hpckit.store.atomic import write_bytes
+from hpckit.store.image import ImageRecord, inside
 from hpckit.store.manifest import Driver, JobRecord, Manifest
 from hpckit.store.merging import Merge
 from hpckit.store.rundir import RunDir
@@ -42,6 +42,7 @@ def create(
     argv: list[str],
     seed: int | None = None,
     rules: TaskRules | None = None,
+    image: ImageRecord | None = None,
 ) -> Run:
     """Make the run directory of a job and write its manifest.
 
@@ -55,6 +56,8 @@ def create(
         In place of the job's own.
     rules
         In place of the job's own.
+    image
+        That its programs work in.
 
     Raises
     ------
@@ -64,10 +67,10 @@ def create(
         It cannot be written to.
     """
     record = _record(loaded, sweep, seed, rules or loaded.job.rules)
-    return _made(root, loaded, sweep, record, argv, None)
+    return _made(root, loaded, sweep, record, argv, image)
 
 
-def repeat(first: Run, *, root: Path, argv: list[str]) -> Run:
+def repeat(first: Run, *, root: Path, argv: list[str], image: ImageRecord | None = None) -> Run:
     """Make the run directory of a run's repetition: the same copies and seed.
 
     Raises
@@ -79,7 +82,7 @@ def repeat(first: Run, *, root: Path, argv: list[str]) -> Run:
     before = first.manifest.job
     record = _record(loaded, first.sweep, before.seed, before.rules)
     record = record.model_copy(update={"table": before.table})
-    return _made(root, loaded, first.sweep, record, argv, first.manifest.id)
+    return _made(root, loaded, first.sweep, record, argv, image, first.manifest.id)
 
 
 def _made(
@@ -88,7 +91,8 @@ def _made(
     sweep: Sweep,
     record: JobRecord,
     argv: list[str],
-    parent: str | None,
+    image: ImageRecord | None,
+    parent: str | None = None,
 ) -> Run:
     directory = rundir.create(root, loaded.job.name)
     try:
@@ -102,6 +106,7 @@ def _made(
             argv=provenance.without_passwords(argv),
             directory=str(Path.cwd()),
             job=record,
+            image=image or inside(),
             driver=Driver.this_process(),
             created=manifests.now(),
             environment=provenance.environment(loaded.source),
@@ -206,20 +211,20 @@ def _record(loaded: LoadedJob, sweep: Sweep, seed: int | None, rules: TaskRules)
         assignments=dict(sweep.assignments),
         defaults={name: str(value) for name, value in sweep.constants.items()},
         table=None if sweep.table is None else str(sweep.table),
-        inputs=_inputs(job, sweep),
+        inputs={str(path): provenance.file_fingerprint(path) for path in input_files(job, sweep)},
         tasks=len(sweep),
     )
 
 
-def _inputs(job: Job, sweep: Sweep) -> dict[str, dict[str, Any]]:
-    """Fingerprint each input file once, however many tasks read it."""
+def input_files(job: Job, sweep: Sweep) -> list[Path]:
+    """Return each input file once, however many tasks read it."""
     names = [param.name for param in job.params if param.type is Path]
     paths = [sweep.constants[name] for name in names if name in sweep.constants]
     for axis in sweep.axes:
         for name in set(names) & axis.columns.keys():
             column = axis.columns[name]
             paths += [column[index] for index in range(len(column))]
-    return {str(path): provenance.file_fingerprint(path) for path in dict.fromkeys(paths)}
+    return list(dict.fromkeys(paths))
 
 
 def _sha256(path: Path) -> str | None:

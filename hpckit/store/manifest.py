@@ -16,6 +16,7 @@ from hpckit.errors import StoreError, UsageError
 from hpckit.spec.resources import Resources
 from hpckit.spec.rules import TaskRules
 from hpckit.store.atomic import write_bytes
+from hpckit.store.image import ImageRecord
 from hpckit.store.submission import Submission
 
 FORMAT = 1
@@ -118,6 +119,8 @@ class Manifest(BaseModel):
     directory: str
     """The working directory that the run was started in."""
     job: JobRecord
+    image: ImageRecord | None = None
+    """The one that its programs work in."""
     engine: str | None = None
     workers: int | None = None
     ranks: int | None = None

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpckit.store.image import inside
+
 KEPT_VARIABLES = (
     "OMP_NUM_THREADS",
     "OMP_PLACES",
@@ -46,6 +48,11 @@ def environment(job_source: Path) -> dict[str, Any]:
     job_source
         The job file; its git repository is described.
     """
+    return {**software(), **machine(), "git": git_state(job_source.parent)}
+
+
+def software() -> dict[str, Any]:
+    """Describe the Python environment of this process."""
     from hpckit import __version__
 
     return {
@@ -53,9 +60,12 @@ def environment(job_source: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "packages": packages(),
-        **machine(),
-        "git": git_state(job_source.parent),
     }
+
+
+def software_inside() -> dict[str, Any]:
+    """Return the same of a process in an image, which is not that of who made the run."""
+    return software() if inside() is not None else {}
 
 
 def without_passwords(argv: Sequence[str]) -> list[str]:

@@ -7,8 +7,9 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,8 @@ class ElementEnd:
         Since the epoch, and how long it worked.
     cpu_seconds, peak_bytes
         What its processes used, and the most memory that one of them held.
+    software
+        What it stands on, where that is an image's.
     """
 
     session: int
@@ -111,6 +114,7 @@ class ElementEnd:
     seconds: float
     cpu_seconds: float
     peak_bytes: float
+    software: dict[str, Any] = field(default_factory=dict)
 
 
 def tell_end(run: RunDir, end: ElementEnd) -> list[ElementEnd]:

@@ -22,6 +22,7 @@ from hpckit.submit.client import NoAnswer
 from hpckit.submit.scheduler import Scheduler, scheduler_of
 
 if TYPE_CHECKING:
+    from hpckit.render.container import Container
     from hpckit.render.submission import Plan
     from hpckit.spec.job import Job
     from hpckit.spec.resources import Resources
@@ -61,7 +62,15 @@ class Wish:
     cause: str | None = None
 
 
-def plan(run: RunDir, job: Job, session: int, site: Site, wish: Wish, tasks: int) -> Plan:
+def plan(
+    run: RunDir,
+    job: Job,
+    session: int,
+    site: Site,
+    wish: Wish,
+    tasks: int,
+    container: Container | None,
+) -> Plan:
     """Return what a submission of a run asks for.
 
     Raises
@@ -95,7 +104,16 @@ def plan(run: RunDir, job: Job, session: int, site: Site, wish: Wish, tasks: int
         partition=wish.partition,
         excluded=wish.excluded,
         options=wish.options,
+        container=container,
     )
+
+
+def _container(run: Run, site: Site) -> Container | None:
+    from hpckit.render.container import container_of
+
+    if run.manifest.image is None:
+        return None
+    return container_of(run, run.manifest.image, [Path(run.manifest.directory)], site.binds)
 
 
 def script_text(planned: Plan, site: Site) -> str:
@@ -157,7 +175,8 @@ def submit(run: Run, site: Site, wish: Wish, again: frozenset[TaskState] | None)
     with driving(run.dir):
         _require_unchanged(run)
         tasks = _pending_tasks(run, again)
-        planned = plan(run.dir, run.job, run.manifest.sessions, site, wish, tasks)
+        container = _container(run, site)
+        planned = plan(run.dir, run.job, run.manifest.sessions, site, wish, tasks, container)
         text = script_text(planned, site)
         path = run.dir.script(planned.session)
         write_bytes(path, text.encode())

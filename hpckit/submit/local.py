@@ -17,13 +17,16 @@ from typing import IO
 
 from hpckit.errors import UsageError
 from hpckit.processes import has_not_started, leash, uninterrupted
+from hpckit.render.container import container_of, hpckit_argv, kept_variables
 from hpckit.render.launcher import launcher_variables, mpiexec_argv
+from hpckit.store.create import Run
+from hpckit.store.image import ImageRecord, inside
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import Driver
 from hpckit.store.progress import Report, read_progress
 from hpckit.store.rundir import RunDir
 from hpckit.threads import thread_variables
-from hpckit.variables import DRIVER, NTASKS
+from hpckit.variables import DRIVER, IMAGE, NTASKS
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
@@ -60,9 +63,12 @@ def allocated_nodes() -> int:
     return int(text) if text.isdecimal() and int(text) else 1
 
 
-def launch_line(run: RunDir, ranks: int) -> list[str]:
-    """Return the command that runs the ranks of a run."""
-    program = [sys.executable, "-m", "hpckit", "exec", str(run.path)]
+def launch_line(run: Run, ranks: int) -> list[str]:
+    """Return the command that runs the ranks of a run, in its image if it has one."""
+    container, image = None, run.manifest.image
+    if image is not None and inside() is None:
+        container = container_of(run, image, [Path.cwd()])
+    program = hpckit_argv(container, ["exec", str(run.dir.path)])
     return mpiexec_argv(find_mpiexec(), ranks, program)
 
 
@@ -74,6 +80,7 @@ def run_ranks(
     report: Report,
     echo: Callable[[str], None],
     threads: int = 1,
+    image: ImageRecord | None = None,
     keep_open: Sequence[int] = (),
 ) -> tuple[int, list[str]]:
     """Run a launch line to its end.
@@ -86,6 +93,8 @@ def run_ranks(
         Gets what rank 0 prints, a line at a time.
     threads
         How many each rank may use.
+    image
+        That the launch line starts them in.
     keep_open
         Descriptors that the launcher inherits: a lock that it holds as long as it lives.
 
@@ -106,7 +115,8 @@ def run_ranks(
         # An interrupt that broke into `subprocess` could leave its lock held, and the wait for
         # ever.
         with uninterrupted() as signals:
-            launcher = _started(argv, ranks, threads, keep_open)
+            environment = _environment(ranks, threads, image)
+            launcher = _started(argv, environment, keep_open)
             readers = _readers(launcher, echo, BoundedLog(run.launcher_log), said)
             try:
                 _watch(launcher, run, report, signals)
@@ -120,17 +130,22 @@ def run_ranks(
     return launcher.returncode, [line for line in said if line.strip()]
 
 
-def _started(
-    argv: list[str], ranks: int, threads: int, keep_open: Sequence[int]
-) -> subprocess.Popen[bytes]:
-    environment = {
+def _environment(ranks: int, threads: int, image: ImageRecord | None) -> dict[str, str]:
+    contained = image is not None and inside() is None
+    return {
         **launcher_variables(allocated_nodes(), is_root=os.geteuid() == 0),
-        **os.environ,
+        **(kept_variables(os.environ) if contained else os.environ),
+        **({IMAGE: image.token} if image is not None else {}),
         **thread_variables(threads),
         NTASKS: str(ranks),
         DRIVER: Driver.this_process().token,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _started(
+    argv: list[str], environment: dict[str, str], keep_open: Sequence[int]
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         argv,
         env=environment,

@@ -1,0 +1,1 @@
+"""Recipes of images and their locks."""

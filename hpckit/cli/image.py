@@ -1,0 +1,117 @@
+"""hpckit image: build images, look into them, and see that they will do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from hpckit.cli.options import json_option
+
+SCHEMA = "org.label-schema.usage"
+"""How Apptainer's notes on a recipe begin, which the JSON has."""
+
+EXTRAS = ("mpi", "dask", "analysis", "jobs")
+"""Of hpckit, in the reference image."""
+
+
+@click.group(help="Apptainer images: build, look into, check, lock.")
+def command() -> None:
+    """Work with images."""
+
+
+@command.command(help="Build an image  [default: the reference image of this hpckit].")
+@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("hpckit.sif"),
+              show_default=True, help="The image.")  # fmt: skip
+@click.option("--base", help="An image, a registry's NAME:TAG, or debootstrap.")
+@click.option("--lock", "locked", type=click.Path(path_type=Path), help="Its wheels.")
+@json_option
+def build(
+    recipe: Path | None, output: Path, base: str | None, locked: Path | None, as_json: bool
+) -> None:
+    """Build an image from a recipe."""
+    from hpckit.image.build import build_image, own_lock, own_recipe
+    from hpckit.units import Memory
+
+    def report(line: str) -> None:
+        click.echo(line, err=True)
+
+    made = build_image(recipe or own_recipe(), locked or own_lock(), output, base, report)
+    if as_json:
+        click.echo(made.model_dump_json(indent=1))
+        return
+    click.echo(f"{made.path}: {Memory(made.size)}, sha256 {made.sha256}")
+
+
+@command.command(help="Say what is in an image.")
+@click.argument("image", type=click.Path(path_type=Path))
+@json_option
+def info(image: Path, as_json: bool) -> None:
+    """Look into an image."""
+    from dataclasses import asdict
+
+    from hpckit.image.info import labels, look_inside
+    from hpckit.store.image import ImageRecord
+    from hpckit.units import Memory
+
+    record = ImageRecord.of(image)
+    inside = look_inside(record)
+    known = labels(record)
+    if as_json:
+        told = {**record.model_dump(), "labels": known, **asdict(inside)}
+        click.echo(json.dumps(told, indent=1))
+        return
+    rows = {
+        "image": record.path,
+        "sha256": record.sha256,
+        "size": str(Memory(record.size)),
+        "Python": inside.python or "none",
+        "hpckit": inside.hpckit or f"none ({inside.trouble})",
+        "MPI": inside.mpi or "none",
+        **{name: value for name, value in known.items() if not name.startswith(SCHEMA)},
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:10}  {value}")
+    for name, found in (inside.packages or {}).items():
+        click.echo(f"  {name} {found}")
+
+
+@command.command(help="Test an image, and say what to change; exit code 1 if it will not do.")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--ranks", type=click.IntRange(1), default=2, show_default=True, help="To try.")
+@click.option("--gpu", is_flag=True, help="See that it finds the GPU's libraries.")
+@json_option
+def check(image: Path, ranks: int, gpu: bool, as_json: bool) -> None:
+    """Check an image."""
+    from hpckit.image.check import Level
+    from hpckit.image.check import check as findings
+    from hpckit.store.image import ImageRecord
+    from hpckit.submit.local import find_mpiexec
+
+    record = ImageRecord.of(image)
+    found = []
+    for finding in findings(record, find_mpiexec(), ranks, gpu=gpu):
+        found.append(finding)
+        if not as_json:
+            click.echo(f"{finding.level:7}  {finding.text}")
+    if as_json:
+        told = [{"level": str(f.level), "text": f.text} for f in found]
+        click.echo(json.dumps(told, indent=1))
+    sys.exit(int(any(finding.level is Level.FAILED for finding in found)))
+
+
+@command.command(help="Renew the lock of an image: its wheels, each with its hash.")
+@click.argument("requirements", nargs=-1)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="  [default: hpckit's own]")
+def lock(requirements: tuple[str, ...], output: Path | None) -> None:
+    """Resolve requirements; hpckit's own, and those of its extras, without any."""
+    from hpckit.image.build import own_lock
+    from hpckit.image.lock import own_requirements, resolve
+
+    path = output or own_lock()
+    text = resolve(requirements or own_requirements(EXTRAS))
+    path.write_text(text)
+    click.echo(f"{path}: {len(text.splitlines()) - 1} wheels")

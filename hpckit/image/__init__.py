@@ -1,0 +1,1 @@
+"""Images: their locks, how they are built, and what is in them."""

@@ -1,0 +1,186 @@
+"""Whether an image will do on this machine, and what to change where it will not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hpckit.image import apptainer
+from hpckit.image.info import Inside, family, look_inside
+from hpckit.render.container import Container, kept_variables
+from hpckit.render.launcher import launcher_variables, mpiexec_argv
+from hpckit.store.image import ImageRecord
+from hpckit.store.manifest import FORMAT
+from hpckit.variables import NTASKS
+
+TEST_SECONDS = 300.0
+PROBE_SECONDS = 60.0
+
+PROBE = """
+from hpckit.run.ranks import end_mpi, start_mpi
+print("ranks", start_mpi().Get_size())
+end_mpi()
+"""
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    WARNING = "WARNING"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, and what to do about it."""
+
+    level: Level
+    text: str
+
+
+def check(image: ImageRecord, launcher: str | None, ranks: int, *, gpu: bool) -> Iterator[Finding]:
+    """Yield what is found, as soon as it is.
+
+    Parameters
+    ----------
+    launcher
+        The mpiexec outside; None leaves MPI aside.
+    ranks
+        To start for a trial.
+    gpu
+        Whether the GPU's libraries are needed.
+
+    Raises
+    ------
+    UsageError
+        There is no Apptainer.
+    """
+    yield _own_test(image)
+    inside = look_inside(image)
+    yield _hpckit(inside)
+    if launcher is not None and inside.trouble is None:
+        yield _families(inside, launcher)
+        yield _probe(image, launcher, ranks)
+        yield from _shared_memory()
+    if gpu:
+        yield _gpu(image)
+
+
+def _own_test(image: ImageRecord) -> Finding:
+    argv = [apptainer.find_apptainer(), "--quiet", "test", "--no-home", image.path]
+    try:
+        ended = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TEST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(Level.FAILED, f"its test takes more than {TEST_SECONDS:g} s")
+    if ended.returncode:
+        last = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:]
+        return Finding(Level.FAILED, f"its test ends with {ended.returncode}: {' '.join(last)}")
+    return Finding(Level.OK, "its own test passes")
+
+
+def _hpckit(inside: Inside) -> Finding:
+    if inside.python is None:
+        why = f"no python3 answers in it ({inside.trouble})"
+        return Finding(Level.FAILED, f"{why}: hpckit must be installed in the image")
+    if inside.trouble is not None:
+        why = f"hpckit does not import in it ({inside.trouble})"
+        return Finding(Level.FAILED, f"{why}: install hpckit in it, as Singularity.def does")
+    if inside.format != FORMAT:
+        return Finding(
+            Level.FAILED,
+            f"its hpckit {inside.hpckit} writes run directories of format {inside.format}, this "
+            f"one of {FORMAT}: build it again with this hpckit",
+        )
+    return Finding(Level.OK, f"hpckit {inside.hpckit} on Python {inside.python}, format {FORMAT}")
+
+
+def _families(inside: Inside, launcher: str) -> Finding:
+    said = subprocess.run([launcher, "--version"], capture_output=True, text=True).stdout
+    outside = said.strip().splitlines()[0] if said.strip() else launcher
+    if inside.mpi is None:
+        return Finding(
+            Level.FAILED, "there is no MPI that mpi4py finds in it: install hpckit[mpi] in it"
+        )
+    ours, theirs = family(said), family(inside.mpi)
+    if None not in (ours, theirs) and ours != theirs:
+        return Finding(
+            Level.FAILED,
+            f"MPI inside is {inside.mpi}, the launcher outside is of {ours} ({outside}): they do "
+            f"not start each other. Use an mpiexec of {theirs}, or an image with {ours}",
+        )
+    return Finding(Level.OK, f"MPI inside: {inside.mpi}; outside: {outside}")
+
+
+def _probe(image: ImageRecord, launcher: str, ranks: int) -> Finding:
+    container = Container(image, (str(Path.cwd()),))
+    argv = mpiexec_argv(launcher, ranks, container.argv(["python3", "-c", PROBE]))
+    environment = {
+        **launcher_variables(1, is_root=os.geteuid() == 0),
+        **kept_variables(os.environ),
+        NTASKS: str(ranks),
+    }
+    try:
+        ended = subprocess.run(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(
+            Level.FAILED,
+            f"{ranks} ranks did not start within {PROBE_SECONDS:g} s: launcher and library may "
+            "not be of one kind",
+        )
+    counted = ended.stdout.split().count("ranks")
+    if ended.returncode == 0 and counted == ranks:
+        return Finding(Level.OK, f"{ranks} ranks start, and find each other")
+    told = [line for line in ended.stderr.splitlines() if "LaunchError" in line] or [
+        line for line in ended.stderr.splitlines() if line.strip()
+    ]
+    why = told[0].partition("LaunchError: ")[2] or told[0] if told else "and say nothing"
+    return Finding(Level.FAILED, f"{ranks} ranks do not start: {why}")
+
+
+def _shared_memory() -> Iterator[Finding]:
+    """Tell of what user namespaces cost."""
+    if os.geteuid() and not _is_setuid():
+        yield Finding(
+            Level.WARNING,
+            "each rank is in a user namespace of its own, so that they copy messages twice "
+            "through shared memory: where the site has Apptainer with setuid it is faster; with "
+            "UCX set UCX_POSIX_USE_PROC_LINK=n, with Open MPI OMPI_MCA_smsc=^cma, if messages fail",
+        )
+
+
+def _is_setuid() -> bool:
+    starter = Path(apptainer.find_apptainer()).resolve().parent.parent
+    found = starter.glob("lib*/**/apptainer/bin/starter-suid")
+    return any(path.stat().st_mode & 0o4000 for path in found)
+
+
+def _gpu(image: ImageRecord) -> Finding:
+    argv = [apptainer.find_apptainer(), "--quiet", "exec", "--nv", image.path]
+    probe = "import ctypes; ctypes.CDLL('libcuda.so.1')"
+    ended = subprocess.run([*argv, "python3", "-c", probe], capture_output=True, text=True)
+    if ended.returncode:
+        return Finding(
+            Level.FAILED,
+            "libcuda.so.1 is not found inside with --nv: is there a GPU and its driver on this "
+            f"machine ({sys.platform}), and is it this machine's node that has one?",
+        )
+    return Finding(Level.OK, "the GPU driver's library is found inside")

@@ -1,0 +1,124 @@
+"""Locks: which wheels go into an image, each with its hash, and a folder of these wheels."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpckit.errors import HpckitError, UsageError
+
+PYTHON = "3.11"
+"""Of the reference image."""
+
+PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
+"""Of the wheels: what the C library of Debian 12 can load."""
+
+_PINNED = re.compile(r"^[A-Za-z0-9._-]+==\S+( --hash=sha256:[0-9a-f]{64})+$")
+
+
+def resolve(requirements: Sequence[str]) -> str:
+    """Return the text of a lock for some requirements and all that they need.
+
+    Raises
+    ------
+    HpckitError
+        pip finds no wheels that fit together.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        _pip(
+            "install",
+            "--dry-run",
+            "--ignore-installed",
+            "--report",
+            str(report),
+            "--target",
+            folder,
+            *_for_the_image(),
+            *requirements,
+        )
+        found = json.loads(report.read_text())["install"]
+    lines = sorted(map(_pin, found))
+    title = f"# Wheels of the image, for Python {PYTHON}: hpckit image lock\n"
+    return title + "".join(f"{line}\n" for line in lines)
+
+
+def own_requirements(extras: Sequence[str]) -> list[str]:
+    """Return what hpckit needs, with some of its extras."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    found = []
+    for text in requires("hpckit") or []:
+        requirement = Requirement(text)
+        marker = requirement.marker
+        wanted = marker is None or any(marker.evaluate({"extra": e}) for e in ("", *extras))
+        if wanted and requirement.name != "hpckit":
+            requirement.marker = None
+            found.append(str(requirement))
+    return found
+
+
+def fetch(lock: Path, folder: Path) -> None:
+    """Bring the wheels of a lock into a folder, each checked against its hash.
+
+    Raises
+    ------
+    UsageError
+        A requirement is not locked.
+    HpckitError
+        A wheel is not to be had, or is another one.
+    """
+    for number, line in enumerate(lock.read_text().splitlines(), 1):
+        if line and not line.startswith("#") and not _PINNED.match(line):
+            raise UsageError(
+                f"{lock}:{number}: {line!r} is not locked, NAME==VERSION --hash=sha256:…: "
+                "renew it with `hpckit image lock`"
+            )
+    _pip(
+        "download",
+        "--require-hashes",
+        "--no-deps",
+        "-d",
+        str(folder),
+        *_for_the_image(),
+        "-r",
+        str(lock),
+    )
+
+
+def own_wheel(source: Path, folder: Path) -> None:
+    """Build hpckit's own wheel.
+
+    Raises
+    ------
+    HpckitError
+        It does not build.
+    """
+    _pip("wheel", "--no-deps", "-w", str(folder), str(source))
+
+
+def _pin(entry: dict[str, dict[str, dict[str, dict[str, str]]]]) -> str:
+    metadata: dict[str, object] = {**entry["metadata"]}
+    digest = entry["download_info"]["archive_info"]["hashes"]["sha256"]
+    name = str(metadata["name"]).lower().replace("_", "-")
+    return f"{name}=={metadata['version']} --hash=sha256:{digest}"
+
+
+def _for_the_image() -> list[str]:
+    platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
+    return ["--python-version", PYTHON, "--only-binary", ":all:", *platforms]
+
+
+def _pip(*arguments: str) -> None:
+    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
+    ended = subprocess.run(argv, capture_output=True, text=True)
+    if ended.returncode:
+        told = [line for line in ended.stderr.splitlines() if "ERROR" in line] or [ended.stderr]
+        raise HpckitError(f"pip {arguments[0]}: {told[0].removeprefix('ERROR: ').strip()}")

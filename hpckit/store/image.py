@@ -1,0 +1,72 @@
+"""The image that a run works in, as the manifest keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from hpckit.errors import UsageError
+from hpckit.store.sif import HEAD, obstacle
+from hpckit.variables import IMAGE
+
+
+class ImageRecord(BaseModel):
+    """An Apptainer image.
+
+    Attributes
+    ----------
+    path
+        Absolute, as it is on the machines that start it.
+    sha256
+        Hex digest of the file.
+    size
+        Bytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    sha256: str
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Look at an image's file.
+
+        Raises
+        ------
+        UsageError
+            It is not there, or cannot be started here.
+        """
+        path = path.expanduser().absolute()
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                why = obstacle(file.read(HEAD), size)
+                file.seek(0)
+                digest = hashlib.sha256() if why else hashlib.file_digest(file, "sha256")
+        except OSError as error:
+            raise UsageError(f"image {path}: cannot be read: {error.strerror}") from None
+        if why is not None:
+            raise UsageError(f"image {path}: {why}")
+        return cls(path=str(path), sha256=digest.hexdigest(), size=size)
+
+    @property
+    def token(self) -> str:
+        """What tells a process inside of the image which one it is in."""
+        return self.model_dump_json()
+
+
+def inside() -> ImageRecord | None:
+    """Return the image that this process works in; None outside of any."""
+    token = os.environ.get(IMAGE)
+    return ImageRecord.model_validate_json(token) if token and _is_contained() else None
+
+
+def _is_contained() -> bool:
+    """Tell whether this is in a container at all: scripts set the variable outside of it too."""
+    return "APPTAINER_CONTAINER" in os.environ or "SINGULARITY_CONTAINER" in os.environ

