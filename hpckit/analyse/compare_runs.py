@@ -105,7 +105,9 @@ def _content(mark: dict[str, Any]) -> str | None:
 def _environment(manifest: Manifest) -> dict[str, Any]:
     environment = manifest.environment
     resources = manifest.job.resources.model_dump(mode="json", exclude_none=True)
+    image = manifest.image
     return {
+        "image": None if image is None else image.sha256[:12],
         **{name: environment.get(name) for name in ENVIRONMENT},
         **environment.get("variables", {}),
         "engine": manifest.engine,

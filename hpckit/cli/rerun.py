@@ -43,6 +43,8 @@ def command(
 ) -> NoReturn:
     """Run again with the same job file, parameters and seed."""
     limit_threads(1)
+    from hpckit.analyse.compare_results import Verdict
+    from hpckit.analyse.proof import prove
     from hpckit.cli.asking import find_settled
     from hpckit.store.create import changed_since, reopen, repeat
     from hpckit.store.rundir import require_results
@@ -61,24 +63,7 @@ def command(
     again = repeat(original, root=root, argv=sys.argv[1:], image=contained)
     final = work_new(again, means)
     code = summarise(again, final)
-    same = _compared(first.results, again.dir.results, rtol, atol)
-    sys.exit(max(code, 0 if same else 1))
-
-
-def _compared(a: Path, b: Path, rtol: float, atol: float) -> bool:
-    """Print whether the results of two runs are the same; return it."""
-    from hpckit.analyse.compare_results import Verdict, compare_results
-
-    differences = compare_results(a, b, rtol, atol)
-    verdicts = {difference.verdict for difference in differences}
-    name = a.parent.name
-    if verdicts <= {Verdict.IDENTICAL}:
-        click.echo(f"identical to {name}, bit for bit")
-        return True
-    if Verdict.DIFFERENT not in verdicts:
-        click.echo(f"equal to {name} within rtol={rtol:g}, atol={atol:g}")
-        return True
-    names = ", ".join(d.name for d in differences if d.verdict is Verdict.DIFFERENT)
-    click.echo(f"differs from {name} in {names}")
-    click.echo(f"what and why: hpckit diff {name} {b.parent.name}")
-    return False
+    proof = prove(first, before, again.dir, final, rtol, atol)
+    for line in proof.lines():
+        click.echo(line)
+    sys.exit(max(code, int(proof.verdict is Verdict.DIFFERENT)))

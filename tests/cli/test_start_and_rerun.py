@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ from importlib import import_module
 import h5py
 import pytest
 
+from hpckit.analyse.proof import NOTHING
 from hpckit.cli.main import COMMANDS, MODULES
 
 FARM = """
@@ -141,7 +143,39 @@ def test_rerun_of_what_is_not_reproducible(hpckit):
     first = hpckit.last()
     ended = hpckit("rerun", "last")
     assert ended.code == 1
-    assert f"differs from {first.name} in other" in ended.stdout
+    assert ended.stdout.splitlines()[-3:] == [
+        f"differs from {first.name} in other",
+        NOTHING,
+        f"all of it: hpckit diff {first.name} {hpckit.last().name}",
+    ]
+
+
+def test_rerun_says_what_may_be_why(hpckit):
+    hpckit.job("""
+        import os
+        from pathlib import Path
+        from hpckit import farm
+        @farm
+        def f(n: int = 0, file: Path = Path("data.txt")):
+            return len(file.read_text()) + int(os.environ["OMP_NUM_THREADS"]) + n
+    """)
+    hpckit.job("a", "data.txt")
+    assert hpckit("run", "job.py", "n=range(3)").code == 0
+    first = hpckit.last()
+    hpckit.job("ab", "data.txt")
+    record = json.loads((first / "run.json").read_text())
+    record["environment"]["packages"]["numpy"] = "1.0"
+    record["environment"]["mpi"] = "another"
+    record["environment"]["host"] = "elsewhere"
+    (first / "run.json").write_text(json.dumps(record))
+    ended = hpckit("rerun", first)
+    assert ended.code == 1
+    told, why, data, mpi, numpy, _ = ended.stdout.splitlines()[-6:]
+    assert told == f"differs from {first.name} in result"
+    assert why == "what may be why:"
+    assert data.startswith("  parameters: input data.txt: ")
+    assert mpi == "  environment: mpi: another → none"
+    assert numpy.startswith("  packages: numpy: 1.0 → ")
 
 
 def test_rerun_of_a_run_without_results(hpckit):
