@@ -35,6 +35,7 @@ COMMANDS = {
     "digest": "Print a hash of a run's results.",
     "diff": "Say what differs between two runs.",
     "efficiency": "Compare what a submitted run used with what it asked for.",
+    "export": "Write a run for others: as an RO-Crate.",
     "pack": "Copy the fields of an spmd run into results.h5 itself.",
     "site": "The facts of a cluster.",
     "image": "Apptainer images: build, look into, check, lock.",
