@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import h5py
 import pytest
 
-VALIDATOR = [sys.executable, str(Path(__file__).with_name("valid_crate.py"))]
+VALIDATOR = Path(__file__).with_name("valid_crate.py")
 
 JOB = """
     from pathlib import Path
@@ -36,7 +36,10 @@ SPMD = """
 
 def issues(crate):
     """Return where a crate does not keep what its profile requires."""
-    done = subprocess.run([*VALIDATOR, crate], capture_output=True, text=True, timeout=120)
+    if "HPCKIT_VALIDATOR_ENV" not in os.environ:
+        pytest.skip("roc-validator is not there: README.md says how HPCKIT_VALIDATOR_ENV brings it")
+    python = Path(os.environ["HPCKIT_VALIDATOR_ENV"]) / "bin/python"
+    done = subprocess.run([python, VALIDATOR, crate], capture_output=True, text=True, timeout=120)
     assert done.returncode in (0, 1), done.stderr
     return done.stdout.splitlines()
 
