@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from cluster.hpckit_there import There
+from cluster.test_submit import WALK
 from image.images import apptainer_there, mpich_image, reference_image  # noqa: F401
 
 pytest.importorskip("mpi4py")
@@ -75,3 +78,49 @@ def test_another_mpi_inside_does_not_pass_for_one_program(there, mpich_image):  
     run = there.submit("job.py", "--image", mpich_image)
     assert there.run("wait", run).code == 1
     assert not (run / "results.h5").exists()
+
+
+NAP = """
+    import time
+    from hpckit import farm
+
+    @farm(mem="300M", walltime="5m")
+    def nap(task, n: int = 3):
+        time.sleep(0.2)
+        return {"x": task.rng.random(n)}
+"""
+
+
+def stopped(there, job, part=""):
+    """Send what Slurm sends when the time is nearly up; wait until the job is queued again."""
+    there.slurm("scancel", "--batch", "--signal=USR1", f"{job}{part}")
+    there.slurm.wait_for(lambda: there.slurm.state(job) == "PENDING", 30)
+
+
+def test_ranks_in_an_image_hear_that_the_time_is_up(there, image):
+    there.job(WALK)
+    run = there.submit("job.py", "--image", image)
+    (job,) = there.jobs(run)
+    there.slurm.wait_for(lambda: there.state(run)["done"] not in (None, 0), 90)
+    stopped(there, job)
+    assert there.run("wait", run).code == 0
+    assert there.slurm.wait(job) == "COMPLETED"
+    assert there.slurm.sacct(job, "State", "-X", "-D") == ["REQUEUED", "COMPLETED"]
+    here = there.folder / "here"
+    there("run", "job.py", "--output", here)
+    with h5py.File(run / "results.h5") as a, h5py.File(*here.glob("*/results.h5")) as b:
+        assert np.array_equal(a["x"][()], b["x"][()])
+
+
+def test_an_element_in_an_image_hears_that_the_time_is_up(there, image):
+    there.job(NAP)
+    run = there.submit(
+        "job.py", "n=range(1,101)", "--elements", 1, "--workers", 2, "--image", image
+    )
+    (job,) = there.jobs(run)
+    there.slurm.wait_for(lambda: there.state(run)["done"] > 5, 60)
+    stopped(there, job, "_0")
+    assert 5 < there.state(run)["done"] < 100
+    assert there.run("wait", run).code == 0
+    with h5py.File(run / "results.h5") as file:
+        assert set(file["tasks/attempts"][()]) == {1}
