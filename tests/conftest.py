@@ -45,6 +45,10 @@ class Hpckit:
     def popen(self, argv: list[str], env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Start a command in the directory."""
         variables = {k: v for k, v in os.environ.items() if not k.startswith("HPCKIT_")}
+        # Launchers of Open MPI 5 that end remove what others need that start at that moment.
+        own = self.directory.parent / "mpi"
+        own.mkdir(exist_ok=True)
+        variables["PRTE_MCA_prte_tmpdir_base"] = str(own)
         process = subprocess.Popen(
             argv,
             cwd=self.directory,

@@ -47,16 +47,16 @@ def chosen_image(
     UsageError
         It cannot be read.
     """
-    from hpckit.store.image import ImageRecord, inside
+    from hpckit.store.image import inside
 
     if (here := inside()) is not None:
         return here
     if given is not None:
-        return None if given == NONE else ImageRecord.of(Path(given))
+        return None if given == NONE else _seen(Path(given))
     if loaded.job.image is not None:
-        return ImageRecord.of(loaded.source.parent / Path(loaded.job.image).expanduser())
+        return _seen(loaded.source.parent / Path(loaded.job.image).expanduser())
     if site is not None and site.image is not None:
-        return ImageRecord.of(site.image)
+        return _seen(site.image)
     return None
 
 
@@ -68,16 +68,16 @@ def same_image(given: str | None, run: Run) -> ImageRecord | None:
     UsageError
         It is not there any more, or another one by now.
     """
-    from hpckit.store.image import ImageRecord, inside
+    from hpckit.store.image import inside
 
     if (here := inside()) is not None:
         return here
     if given is not None:
-        return None if given == NONE else ImageRecord.of(Path(given))
+        return None if given == NONE else _seen(Path(given))
     before = run.manifest.image
     if before is None:
         return None
-    now = ImageRecord.of(Path(before.path))
+    now = _seen(Path(before.path))
     if now.sha256 != before.sha256:
         raise UsageError(
             f"{run.dir.id}: the image {now.path} is another one than it was (sha256 "
@@ -145,29 +145,25 @@ def enter_again(run: Run, image: ImageRecord | None, folders: Iterable[Path] = (
         _enter(container_of(run, image, [*folders, Path.cwd()]))
 
 
-def require_apptainer() -> None:
-    """See that there is what starts images.
+def _seen(path: Path) -> ImageRecord:
+    """Look at an image, and at what would start it here."""
+    from hpckit.image.apptainer import version
+    from hpckit.store.image import ImageRecord
 
-    Raises
-    ------
-    UsageError
-        There is nothing.
-    """
-    if shutil.which("apptainer") is None:
-        raise UsageError(
-            "an image needs Apptainer, and there is no `apptainer` on the PATH: load the site's "
-            "module, or install it: https://apptainer.org/docs/admin/latest/installation.html"
-        )
+    there = shutil.which("apptainer") is not None
+    found = ImageRecord.of(path)
+    return found.model_copy(update={"apptainer": version()}) if there else found
 
 
 def _enter(container: Container) -> None:
+    from hpckit.image.apptainer import find_apptainer
     from hpckit.render.container import PROGRAM, kept_variables
     from hpckit.store.image import inside
     from hpckit.variables import IMAGE
 
     if inside() is not None:
         return
-    require_apptainer()
+    find_apptainer()
     argv = container.argv([PROGRAM, *sys.argv[1:]])
     sys.stdout.flush()
     os.execvpe(argv[0], argv, {**kept_variables(os.environ), IMAGE: container.image.token})

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import click
 
-from hpckit.cli.contained import require_apptainer
 from hpckit.cli.terminal import progress_shown
 from hpckit.errors import HpckitError, Interrupted, LaunchError, StoreError, UsageError
 from hpckit.store import manifest as manifests
@@ -39,7 +38,9 @@ def work_ranks(run: Run, ranks: int | None) -> Manifest:
     """
     ranks = ranks or run.manifest.ranks or run.job.resources.ntasks
     if run.manifest.image is not None:
-        require_apptainer()
+        from hpckit.image.apptainer import find_apptainer
+
+        find_apptainer()
     argv = launch_line(run, ranks)
     begun = time.monotonic()
     with driving(run.dir, _patience(run)) as held:

@@ -24,7 +24,7 @@ Body: TypeAlias = Callable[..., Any]
 Kind: TypeAlias = Literal["farm", "spmd"]
 
 CONTEXT: dict[str, str] = {"farm": "task", "spmd": "run"}
-OPTIONS = ("name", "seed", "image", *Resources.model_fields, *Policy.model_fields)
+OPTIONS = ("name", "seed", *Resources.model_fields, *Policy.model_fields, "image")
 FARM_OPTIONS = ("attrs", "reduce", *TaskRules.model_fields)
 
 AWAITED = 100

@@ -25,6 +25,8 @@ class ImageRecord(BaseModel):
         Hex digest of the file.
     size
         Bytes.
+    apptainer
+        The version that started it; None where that was for another machine to do.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +34,7 @@ class ImageRecord(BaseModel):
     path: str
     sha256: str
     size: int
+    apptainer: str | None = None
 
     @classmethod
     def of(cls, path: Path) -> Self:

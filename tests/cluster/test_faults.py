@@ -245,7 +245,9 @@ def test_a_full_disk_on_a_node_is_the_tasks_failure(there):
         megabytes = 1
     """
     there.job(text, "fill.toml")
-    run = there.submit("fill.toml", "megabytes=1,5000,2", "--elements", 3, "--workers", 1)
+    # Each on a node of its own, or one would fill the disk of another.
+    options = ["--elements", 3, "--workers", 1, "--sbatch", "exclusive"]
+    run = there.submit("fill.toml", "megabytes=1,5000,2", *options)
     ended = there.run("wait", run)
     assert ended.code == 3, ended
     assert "no space is left in its scratch directory on n" in there("logs", run, "--task", 1)

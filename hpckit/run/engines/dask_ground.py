@@ -32,6 +32,9 @@ GRACE_SECONDS = 2.0
 REASON_SECONDS = 1.0
 """For which the exit status of a worker is waited for that the scheduler has missed."""
 
+STARTS = 3
+"""Tries to start a cluster of our own."""
+
 START_SECONDS = 60
 """What a new worker process has to reach the scheduler."""
 
@@ -108,19 +111,25 @@ class OwnCluster:
             "silence_logs": logging.CRITICAL,
             "plugins": (Settle(self._place.log),),
         }
-        self._cluster = SpecCluster(
-            scheduler={"cls": Scheduler, "options": {**both, **web}},
-            workers={i: {"cls": _Nanny, "options": worker} for i in range(self._place.workers)},
-            security=security,
-            asynchronous=True,
-        )
-        try:
-            await self._cluster
-            return await Client(
-                self._cluster, asynchronous=True, set_as_default=False, direct_to_workers=True
+        for left in reversed(range(STARTS)):
+            self._cluster = SpecCluster(
+                scheduler={"cls": Scheduler, "options": {**both, **web}},
+                workers={i: {"cls": _Nanny, "options": worker} for i in range(self._place.workers)},
+                security=security,
+                asynchronous=True,
             )
-        except Exception as error:
-            raise LaunchError(f"dask's workers did not start: {error}") from error
+            try:
+                await self._cluster
+                break
+            except Exception as error:
+                # One that is killed as it starts takes all others with it.
+                if not left:
+                    raise LaunchError(f"dask's workers did not start: {error}") from error
+                with suppress(Exception):
+                    await self._cluster.close()
+        return await Client(
+            self._cluster, asynchronous=True, set_as_default=False, direct_to_workers=True
+        )
 
     async def reason(self, address: str) -> str:
         """Say how a worker ended, from its exit status."""
