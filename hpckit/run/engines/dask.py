@@ -14,6 +14,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from hpckit.errors import LaunchError
+from hpckit.run.batch import run_batch
 from hpckit.run.engines import Engine, Workplace
 from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.dask_ground import GivenScheduler, Ground, OwnCluster, patience
@@ -62,7 +63,9 @@ class DaskEngine(Engine):
         """Hand in a call; `fn` is known to the workers by its name."""
         assert self._crew is not None
         pickled = pickle.dumps((fn, args, kwargs), protocol=5)
-        future: Future[T] = self._begin(self._crew.work(pickled))
+        # The last argument of `run_batch` is the attempt.
+        is_suspect = fn is run_batch and args[-1] != 1
+        future: Future[T] = self._begin(self._crew.work(pickled, is_suspect=is_suspect))
         self._pickled[future] = pickled
         return future
 

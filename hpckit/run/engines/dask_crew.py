@@ -42,6 +42,8 @@ class Call:
         Done once it has been taken back from the worker it waited for.
     is_left
         Whether nobody waits for its answer any more.
+    is_suspect
+        Whether a worker may die of it.
     """
 
     pickled: bytes
@@ -49,6 +51,7 @@ class Call:
     withdrawn: asyncio.Future[None] = field(default_factory=lambda: _future())
     is_asked_back: bool = False
     is_left: bool = False
+    is_suspect: bool = False
 
 
 @dataclass
@@ -76,6 +79,12 @@ class Place:
     address: str
     calls: list[Call] = field(default_factory=list)
     lost: asyncio.Future[Call | None] = field(default_factory=lambda: _future())
+
+    def takes(self, call: Call) -> bool:
+        """Tell whether it can have one more call."""
+        if any(other.is_suspect for other in (call, *self.calls)):
+            return not self.calls
+        return len(self.calls) < DEPTH
 
 
 class Crew:
@@ -114,8 +123,14 @@ class Crew:
         self._lost_at: dict[str, float] = {}
         self._background: set[asyncio.Task[Any]] = set()
 
-    async def work(self, pickled: bytes) -> Any:
+    async def work(self, pickled: bytes, *, is_suspect: bool = False) -> Any:
         """Have a call done by a worker; return what it returns.
+
+        Parameters
+        ----------
+        is_suspect
+            Whether a worker may die of it. It gets one for itself: what had ended there just
+            before would be lost with it, and take the blame.
 
         Raises
         ------
@@ -125,7 +140,7 @@ class Crew:
             There is no worker, or it cannot do calls.
         """
         while True:
-            call = Call(pickled)
+            call = Call(pickled, is_suspect=is_suspect)
             place = await self._seat(call)
             try:
                 answer = await self._at(place, call)
@@ -187,7 +202,7 @@ class Crew:
         try:
             while self.trouble is None:
                 place = min(self.places.values(), key=lambda p: len(p.calls), default=None)
-                if place is not None and len(place.calls) < DEPTH:
+                if place is not None and place.takes(call):
                     place.calls.append(call)
                     return place
                 await self._changed.wait()
