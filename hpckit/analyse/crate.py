@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpckit.errors import UsageError
+from hpckit.store.atomic import explained
 from hpckit.store.create import Run
 from hpckit.store.digest import digest
 from hpckit.store.manifest import Manifest, State
@@ -36,9 +37,16 @@ def write_crate(run: Run, target: Path, license: str | None) -> None:
     Raises
     ------
     UsageError
-        There is something already, or the run has no results.
+        There is something already, or the package `rocrate` is not.
+    StoreError
+        It cannot be written.
     """
-    from rocrate.rocrate import ROCrate
+    try:
+        from rocrate.rocrate import ROCrate
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"an RO-Crate needs the package {error.name}: pip install 'hpckit[rocrate]'"
+        ) from None
 
     if target.exists():
         raise UsageError(f"{target}: is there already: give another name with -o")
@@ -48,19 +56,18 @@ def write_crate(run: Run, target: Path, license: str | None) -> None:
         # The manifest as one shares it: a site's environment may hold what is secret.
         shared = Path(folder) / "run.json"
         shared.write_text(run.manifest.to_public_json() + "\n")
-        inputs = [crate.add_file(shared, "run.json", properties=_json("The run's manifest"))]
-        inputs += _inputs(crate, run)
-        results = _results(crate, run)
+        told = {"name": "The run's manifest", "encodingFormat": "application/json"}
+        crate.add_file(shared, "run.json", properties=told)
+        inputs, results = _inputs(crate, run), _results(crate, run)
         action = crate.add_action(
             _instrument(crate, run), f"#{run.dir.id}", inputs, results, _action(run.manifest)
         )
         if run.manifest.image is not None:
             action["containerImage"] = _image(crate, run.manifest)
         crate.root_dataset["mentions"] = action
-        if target.suffix == ".zip":
-            crate.write_zip(target)
-        else:
-            crate.write(target)
+        write = crate.write_zip if target.suffix == ".zip" else crate.write
+        with explained(target):
+            write(target)
 
 
 def _describe(crate: Any, manifest: Manifest, license: str | None) -> None:
@@ -188,7 +195,3 @@ def _image(crate: Any, manifest: Manifest) -> Any:
         "sha256": image.sha256,
     }
     return crate.add(ContextEntity(crate, "#image", properties=properties))
-
-
-def _json(name: str) -> dict[str, str]:
-    return {"name": name, "encodingFormat": "application/json"}

@@ -119,7 +119,7 @@ def container_for(
     further
         Binds as Apptainer reads them.
     """
-    from hpckit.render.container import Container, seen
+    from hpckit.render.container import Container, folders_of
     from hpckit.store.create import input_files
 
     if image is None:
@@ -127,8 +127,8 @@ def container_for(
     files = [loaded.source, *input_files(loaded.job, sweep)]
     if sweep.table is not None:
         files.append(sweep.table)
-    binds = (*seen(files, [root, Path.cwd()]), *further)
-    return Container(image, binds, loaded.job.resources.gpus_per_task > 0)
+    seen = folders_of(files, [root, Path.cwd()])
+    return Container(image, seen, tuple(further), loaded.job.resources.gpus_per_task > 0)
 
 
 def enter_again(run: Run, image: ImageRecord | None, folders: Iterable[Path] = ()) -> None:
@@ -158,10 +158,10 @@ def _seen(path: Path) -> ImageRecord:
 def _enter(container: Container) -> None:
     from hpckit.image.apptainer import find_apptainer
     from hpckit.render.container import PROGRAM, kept_variables
-    from hpckit.store.image import inside
+    from hpckit.store.image import to_enter
     from hpckit.variables import IMAGE
 
-    if inside() is not None:
+    if to_enter(container.image) is None:
         return
     find_apptainer()
     argv = container.argv([PROGRAM, *sys.argv[1:]])

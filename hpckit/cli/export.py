@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from hpckit.cli.options import run_argument
-from hpckit.errors import UsageError
 
 
 @click.command(help="Write a run for others: as an RO-Crate.")
@@ -22,19 +21,13 @@ from hpckit.errors import UsageError
 )
 def command(run: str, to: str, output: Path | None, license: str | None) -> None:
     """Export a run."""
+    from hpckit.analyse.crate import write_crate
     from hpckit.cli.asking import find_settled
     from hpckit.store.create import reopen
     from hpckit.store.rundir import require_results
 
     found = find_settled(run, None)
     require_results(found)
-    try:
-        from hpckit.analyse.crate import write_crate
-
-        target = output or Path(f"{found.id}-{to}")
-        write_crate(reopen(found), target, license)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"export --to rocrate needs the package {error.name}: pip install 'hpckit[rocrate]'"
-        ) from None
+    target = output or Path(f"{found.id}-{to}")
+    write_crate(reopen(found), target, license)
     click.echo(target)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from hpckit.cli.options import json_option
+from hpckit.errors import UsageError
 
 SCHEMA = "org.label-schema.usage"
 """How Apptainer's notes on a recipe begin, which the JSON has."""
@@ -91,9 +93,11 @@ def check(image: Path, ranks: int, gpu: bool, as_json: bool) -> None:
     from hpckit.store.image import ImageRecord
     from hpckit.submit.local import find_mpiexec
 
-    record = ImageRecord.of(image)
+    record, launcher = ImageRecord.of(image), None
+    with suppress(UsageError):
+        launcher = find_mpiexec()
     found = []
-    for finding in findings(record, find_mpiexec(), ranks, gpu=gpu):
+    for finding in findings(record, launcher, ranks, gpu=gpu):
         found.append(finding)
         if not as_json:
             click.echo(f"{finding.level:7}  {finding.text}")
@@ -108,10 +112,12 @@ def check(image: Path, ranks: int, gpu: bool, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="  [default: hpckit's own]")
 def lock(requirements: tuple[str, ...], output: Path | None) -> None:
     """Resolve requirements; hpckit's own, and those of its extras, without any."""
-    from hpckit.image.build import own_lock
+    from hpckit.image.build import own_lock, require_writable
     from hpckit.image.lock import own_requirements, resolve
+    from hpckit.store.atomic import write_bytes
 
     path = output or own_lock()
+    require_writable(path)
     text = resolve(requirements or own_requirements(EXTRAS))
-    path.write_text(text)
+    write_bytes(path, text.encode())
     click.echo(f"{path}: {len(text.splitlines()) - 1} wheels")

@@ -14,7 +14,7 @@ from hpckit.errors import HpckitError, Interrupted, LaunchError, StoreError, Usa
 from hpckit.store import manifest as manifests
 from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
-from hpckit.store.image import ImageRecord
+from hpckit.store.image import ImageRecord, to_enter
 from hpckit.store.lock import driving, wait_for_ranks
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.rundir import RunDir
@@ -37,7 +37,7 @@ def work_ranks(run: Run, ranks: int | None) -> Manifest:
         Ctrl-C or SIGTERM.
     """
     ranks = ranks or run.manifest.ranks or run.job.resources.ntasks
-    if run.manifest.image is not None:
+    if to_enter(run.manifest.image) is not None:
         from hpckit.image.apptainer import find_apptainer
 
         find_apptainer()

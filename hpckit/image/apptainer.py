@@ -86,7 +86,14 @@ def build(
     # A recipe need not have all of hpckit's arguments.
     options += ["--warn-unused-build-args", *given]
     argv = [find_apptainer(), "build", *options, str(target), str(recipe)]
-    said: list[str] = []
+    if _logged(argv, log, report):
+        said = [line for line in log.read_text().splitlines() if line]
+        last = "\n".join(said[-LAST_LINES:])
+        raise HpckitError(f"{recipe} does not build (all of it: {log}):\n{last}")
+
+
+def _logged(argv: Sequence[str], log: Path, report: Callable[[str], None]) -> int:
+    """Run a command of Apptainer's; return its exit status."""
     with (
         log.open("w") as stream,
         subprocess.Popen(
@@ -103,12 +110,9 @@ def build(
         assert process.stdout is not None
         for line in process.stdout:
             stream.write(line)
-            said.append(line.rstrip())
             if line.startswith("INFO:"):
                 report(line.removeprefix("INFO:").strip())
-    if process.returncode:
-        last = "\n".join(line for line in said[-LAST_LINES:] if line)
-        raise HpckitError(f"{recipe} does not build (all of it: {log}):\n{last}")
+    return process.returncode
 
 
 def _as_root() -> list[str]:

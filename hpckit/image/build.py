@@ -62,7 +62,7 @@ def build_image(
     for path in (recipe, locked):
         if not path.is_file():
             raise UsageError(f"{path}: there is no such file")
-    _require_folder(target)
+    require_writable(target)
     with tempfile.TemporaryDirectory(prefix="hpckit-image-") as folder:
         wheels = Path(folder) / "wheels"
         (wheels / "own").mkdir(parents=True)
@@ -92,7 +92,7 @@ def _base(base: str | None) -> dict[str, str]:
     if base is None:
         return {}
     if base == DEBOOTSTRAP:
-        return {"bootstrap": DEBOOTSTRAP, "base": RELEASE, "mirror": _mirror()}
+        return {"bootstrap": DEBOOTSTRAP, "base": RELEASE, "mirror": mirror()}
     if Path(base).is_file():
         return {"bootstrap": "localimage", "base": str(Path(base).absolute())}
     if "/" not in base and ":" not in base:
@@ -103,8 +103,14 @@ def _base(base: str | None) -> dict[str, str]:
     return {"bootstrap": "docker", "base": base}
 
 
-def _mirror() -> str:
-    """Return the mirror of Debian that this machine uses."""
+def mirror() -> str:
+    """Return the mirror of Debian that this machine uses.
+
+    Raises
+    ------
+    UsageError
+        It uses none.
+    """
     argv = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     try:
         said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
@@ -115,7 +121,16 @@ def _mirror() -> str:
         ) from None
 
 
-def _require_folder(target: Path) -> None:
+def require_writable(target: Path) -> None:
+    """See that a file can be made, before work is done for it.
+
+    Raises
+    ------
+    UsageError
+        It cannot.
+    """
+    if target.is_dir():
+        raise UsageError(f"{target}: is a folder: give the name of a file")
     folder = target.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"{target}: there is no folder {folder}")

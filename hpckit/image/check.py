@@ -50,7 +50,7 @@ def check(image: ImageRecord, launcher: str | None, ranks: int, *, gpu: bool) ->
     Parameters
     ----------
     launcher
-        The mpiexec outside; None leaves MPI aside.
+        The mpiexec outside, where there is one.
     ranks
         To start for a trial.
     gpu
@@ -64,7 +64,9 @@ def check(image: ImageRecord, launcher: str | None, ranks: int, *, gpu: bool) ->
     yield _own_test(image)
     inside = look_inside(image)
     yield _hpckit(inside)
-    if launcher is not None and inside.trouble is None:
+    if launcher is None:
+        yield Finding(Level.WARNING, "there is no mpiexec out here: its MPI was not tried")
+    elif inside.trouble is None:
         yield _families(inside, launcher)
         yield _probe(image, launcher, ranks)
         yield from _shared_memory()
@@ -124,7 +126,7 @@ def _families(inside: Inside, launcher: str) -> Finding:
 
 
 def _probe(image: ImageRecord, launcher: str, ranks: int) -> Finding:
-    container = Container(image, (str(Path.cwd()),))
+    container = Container(image, (Path.cwd(),))
     argv = mpiexec_argv(launcher, ranks, container.argv(["python3", "-c", PROBE]))
     environment = {
         **launcher_variables(1, is_root=os.geteuid() == 0),

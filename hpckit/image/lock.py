@@ -52,7 +52,12 @@ def own_requirements(extras: Sequence[str]) -> list[str]:
     """Return what hpckit needs, with some of its extras."""
     from importlib.metadata import requires
 
-    from packaging.requirements import Requirement
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        raise UsageError(
+            "to lock needs the package packaging: pip install 'hpckit[image]'"
+        ) from None
 
     found = []
     for text in requires("hpckit") or []:
@@ -75,7 +80,11 @@ def fetch(lock: Path, folder: Path) -> None:
     HpckitError
         A wheel is not to be had, or is another one.
     """
-    for number, line in enumerate(lock.read_text().splitlines(), 1):
+    try:
+        lines = lock.read_text().splitlines()
+    except UnicodeDecodeError:
+        raise UsageError(f"{lock}: is no lock: it is not UTF-8 text") from None
+    for number, line in enumerate(lines, 1):
         if line and not line.startswith("#") and not _PINNED.match(line):
             raise UsageError(
                 f"{lock}:{number}: {line!r} is not locked, NAME==VERSION --hash=sha256:…: "
@@ -121,4 +130,5 @@ def _pip(*arguments: str) -> None:
     ended = subprocess.run(argv, capture_output=True, text=True)
     if ended.returncode:
         told = [line for line in ended.stderr.splitlines() if "ERROR" in line] or [ended.stderr]
-        raise HpckitError(f"pip {arguments[0]}: {told[0].removeprefix('ERROR: ').strip()}")
+        # The last of them names what is not to be had; those before, what there is instead.
+        raise HpckitError(f"pip {arguments[0]}: {told[-1].removeprefix('ERROR: ').strip()}")

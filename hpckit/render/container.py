@@ -79,14 +79,17 @@ class Container:
 
     Attributes
     ----------
+    folders
+        That they see, beside what the site always binds.
     binds
-        What they see, beside what the site always binds: paths, or ``from:to``.
+        Further ones, as ``apptainer --bind`` has it.
     gpu
         Whether they get the driver's libraries.
     """
 
     image: ImageRecord
-    binds: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
+    binds: tuple[str, ...] = ()
     gpu: bool = False
 
     def argv(self, program: Sequence[str]) -> list[str]:
@@ -94,7 +97,9 @@ class Container:
         options = ["--no-home", "--env", "PYTHONNOUSERSITE=1"]
         if self.gpu:
             options.append("--nv")
-        for bind in outermost(self.binds):
+        for folder in outermost(self.folders):
+            options += _bound(folder)
+        for bind in self.binds:
             options += ["--bind", bind]
         return ["sh", "-c", WITH_PMIX, "apptainer", *options, self.image.path, *program]
 
@@ -113,17 +118,17 @@ def container_of(
     """
     record = run.manifest.job
     files = [Path(record.source), *map(Path, record.inputs)]
-    binds = seen(files, [run.dir.path.parent, *folders])
-    return Container(image, (*binds, *further), run.job.resources.gpus_per_task > 0)
+    seen = folders_of(files, [run.dir.path.parent, *folders])
+    return Container(image, seen, tuple(further), run.job.resources.gpus_per_task > 0)
 
 
-def seen(files: Iterable[Path], folders: Iterable[Path]) -> tuple[str, ...]:
-    """Return the binds for some files, each with all that lies beside it, and for folders.
+def folders_of(files: Iterable[Path], folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the folders of some files, and others that are to be seen.
 
     A run that began in an image may have its job from there; that is no folder out here.
     """
     beside = [file.parent for file in files if file.parent.is_dir()]
-    return tuple(str(path.absolute()) for path in [*beside, *map(_there, folders)])
+    return tuple(path.absolute() for path in [*beside, *map(_there, folders)])
 
 
 def _there(folder: Path) -> Path:
@@ -132,13 +137,22 @@ def _there(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.is_dir())
 
 
-def outermost(binds: Iterable[str]) -> list[str]:
-    """Return binds without those that lie within others, and without the root of all."""
-    found: list[str] = []
-    for bind in sorted(set(binds) - {"/"}):
-        if ":" in bind or not any(Path(bind).is_relative_to(outer) for outer in found):
-            found.append(bind)
+def outermost(folders: Iterable[Path]) -> list[Path]:
+    """Return folders without those that lie within others, and without the root of all."""
+    found: list[Path] = []
+    for folder in sorted(set(folders) - {Path("/")}):
+        if not any(folder.is_relative_to(outer) for outer in found):
+            found.append(folder)
     return found
+
+
+def _bound(folder: Path) -> list[str]:
+    text = str(folder)
+    if not set(text) & set(':,"'):
+        return ["--bind", text]
+    # --bind would split it; the fields of --mount are those of a CSV file.
+    quoted = text.replace('"', '""')
+    return ["--mount", f'type=bind,"source={quoted}","destination={quoted}"']
 
 
 def hpckit_argv(container: Container | None, arguments: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from hpckit import __version__
 from hpckit.errors import UsageError
 from hpckit.store.sif import HEAD, obstacle
 from hpckit.variables import IMAGE
@@ -65,9 +66,28 @@ class ImageRecord(BaseModel):
 
 
 def inside() -> ImageRecord | None:
-    """Return the image that this process works in; None outside of any."""
+    """Return the image that this process works in; None outside of any.
+
+    Raises
+    ------
+    UsageError
+        Who started it has another version of hpckit.
+    """
     token = os.environ.get(IMAGE)
-    return ImageRecord.model_validate_json(token) if token and _is_contained() else None
+    if not token or not _is_contained():
+        return None
+    try:
+        return ImageRecord.model_validate_json(token)
+    except ValueError:
+        raise UsageError(
+            f"${IMAGE} is not what this hpckit, {__version__}, writes: that in the image and the "
+            "one that starts it are of different versions: build the image again"
+        ) from None
+
+
+def to_enter(image: ImageRecord | None) -> ImageRecord | None:
+    """Return an image that programs are still to be started in: none, once in there."""
+    return image if inside() is None else None
 
 
 def _is_contained() -> bool:

@@ -20,7 +20,7 @@ from hpckit.processes import has_not_started, leash, uninterrupted
 from hpckit.render.container import container_of, hpckit_argv, kept_variables
 from hpckit.render.launcher import launcher_variables, mpiexec_argv
 from hpckit.store.create import Run
-from hpckit.store.image import ImageRecord, inside
+from hpckit.store.image import ImageRecord, to_enter
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import Driver
 from hpckit.store.progress import Report, read_progress
@@ -65,9 +65,8 @@ def allocated_nodes() -> int:
 
 def launch_line(run: Run, ranks: int) -> list[str]:
     """Return the command that runs the ranks of a run, in its image if it has one."""
-    container, image = None, run.manifest.image
-    if image is not None and inside() is None:
-        container = container_of(run, image, [Path.cwd()])
+    image = to_enter(run.manifest.image)
+    container = None if image is None else container_of(run, image, [Path.cwd()])
     program = hpckit_argv(container, ["exec", str(run.dir.path)])
     return mpiexec_argv(find_mpiexec(), ranks, program)
 
@@ -110,31 +109,41 @@ def run_ranks(
     KeyboardInterrupt
         Passed on after all ranks have been ended.
     """
+    environment = _environment(ranks, threads, image)
     for _ in range(STARTS):
-        said: deque[str] = deque(maxlen=SAID_LINES)
-        # An interrupt that broke into `subprocess` could leave its lock held, and the wait for
-        # ever.
-        with uninterrupted() as signals:
-            environment = _environment(ranks, threads, image)
-            launcher = _started(argv, environment, keep_open)
-            readers = _readers(launcher, echo, BoundedLog(run.launcher_log), said)
-            try:
-                _watch(launcher, run, report, signals)
-            finally:
-                if launcher.returncode is None:
-                    _end(launcher)
-        for reader in readers:
-            reader.join(timeout=GRACE_SECONDS)
-        if launcher.returncode == 0 or not any(map(has_not_started, said)):
+        code, said = _launch(run, argv, environment, report, echo, keep_open)
+        if code == 0 or not any(map(has_not_started, said)):
             break
-    return launcher.returncode, [line for line in said if line.strip()]
+    return code, [line for line in said if line.strip()]
+
+
+def _launch(
+    run: RunDir,
+    argv: list[str],
+    environment: dict[str, str],
+    report: Report,
+    echo: Callable[[str], None],
+    keep_open: Sequence[int],
+) -> tuple[int, deque[str]]:
+    said: deque[str] = deque(maxlen=SAID_LINES)
+    # An interrupt that broke into `subprocess` could leave its lock held, and the wait for ever.
+    with uninterrupted() as signals:
+        launcher = _started(argv, environment, keep_open)
+        readers = _readers(launcher, echo, BoundedLog(run.launcher_log), said)
+        try:
+            _watch(launcher, run, report, signals)
+        finally:
+            if launcher.returncode is None:
+                _end(launcher)
+    for reader in readers:
+        reader.join(timeout=GRACE_SECONDS)
+    return launcher.returncode, said
 
 
 def _environment(ranks: int, threads: int, image: ImageRecord | None) -> dict[str, str]:
-    contained = image is not None and inside() is None
     return {
         **launcher_variables(allocated_nodes(), is_root=os.geteuid() == 0),
-        **(kept_variables(os.environ) if contained else os.environ),
+        **(os.environ if to_enter(image) is None else kept_variables(os.environ)),
         **({IMAGE: image.token} if image is not None else {}),
         **thread_variables(threads),
         NTASKS: str(ranks),
@@ -199,8 +208,9 @@ def _watch(
 
 def _reader(stream: IO[bytes], take: Callable[[bytes], None]) -> threading.Thread:
     def read() -> None:
-        for line in stream:
-            take(line)
+        with stream:
+            for line in stream:
+                take(line)
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()

@@ -117,6 +117,14 @@ def test_the_validator_finds_what_is_missing(farm):
     assert issues(farm.directory / "crate")
 
 
+def test_where_nothing_can_be_written(farm):
+    assert farm("run", "job.py", "n=1").code == 0
+    ended = farm("export", "last", "--to", "rocrate", "-o", "/proc/crate.zip")
+    assert ended.code == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("hpckit: /proc/crate.zip: ")
+
+
 def test_nothing_is_overwritten(farm):
     assert farm("run", "job.py", "n=1").code == 0
     (farm.directory / "crate").mkdir()

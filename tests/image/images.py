@@ -60,7 +60,7 @@ def _built(name: str, locked: Path) -> Path:
 
 
 def _build_base(target: Path) -> None:
-    arguments = [("mirror", build._mirror())]
+    arguments = [("mirror", build.mirror())]
     apptainer.build(BASE, target, arguments, target.with_suffix(".log"), print)
 
 

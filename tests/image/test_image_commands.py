@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
@@ -110,14 +111,41 @@ def test_without_apptainer(hpckit, reference_image, tmp_path):
         (["--base", "nothing"], "--base nothing: is no file"),
         (["none.def"], "none.def: there is no such file"),
         (["-o", "no/folder.sif"], "no/folder.sif: there is no folder"),
+        (["-o", "."], ".: is a folder"),
+        (["--lock", "odd.txt"], "odd.txt: is no lock"),
         (["--lock", "bad.txt", "--base", "debootstrap"], "bad.txt:1: 'numpy' is not locked"),
     ],
 )
 def test_what_is_not_built(hpckit, options, told):
     hpckit.job("numpy\n", "bad.txt")
+    (hpckit.directory / "odd.txt").write_bytes(b"\xff")
     ended = hpckit("image", "build", *options)
     assert ended.code == 2
     assert told in ended.stderr.splitlines()[-1]
+
+
+def test_a_lock_has_all_that_is_needed_with_hashes(hpckit):
+    ended = hpckit("image", "lock", "h5py", "-o", "own.txt")
+    assert ended.code == 0, ended.stderr
+    lines = (hpckit.directory / "own.txt").read_text().splitlines()[1:]
+    assert {line.partition("==")[0] for line in lines} == {"h5py", "numpy"}
+    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["numpy", "-o", "no/folder.txt"], 2, "no/folder.txt: there is no folder"),
+        (["numpy==0.0.1", "-o", "l.txt"], 1, "numpy==0.0.1"),
+        (["numpy=>3", "-o", "l.txt"], 1, "numpy=>3"),
+    ],
+)
+def test_what_is_not_locked(hpckit, arguments, code, told):
+    ended = hpckit("image", "lock", *arguments)
+    assert ended.code == code
+    (line,) = ended.stderr.splitlines()
+    assert told in line
+    assert not (hpckit.directory / "l.txt").exists()
 
 
 def test_a_recipe_that_fails(hpckit, reference_image):

@@ -67,8 +67,8 @@ def test_a_farm_gives_the_digest_of_outside(hpckit, contained, draw, reference_i
     assert hpckit.digest(inside) == hpckit.digest(outside)
     manifest = hpckit.manifest(inside)
     assert manifest.image.path == str(reference_image)
-    assert manifest.environment["python"].startswith("3.11.")
-    assert "apptainer" not in manifest.environment["packages"]
+    assert manifest.image.apptainer
+    assert manifest.environment["packages"] != hpckit.manifest(outside).environment["packages"]
     logs = "".join(path.read_text() for path in inside.glob("logs/*"))
     assert "False /opt/hpckit" in logs
     assert "True" not in logs
@@ -161,6 +161,34 @@ def test_the_commands_of_the_docs(hpckit, contained, reference_image):
         assert program == "hpckit"
         ended = contained(*arguments, env={"PATH": os.environ["PATH"]})
         assert ended.code == 0, f"{line}: {ended.stdout}{ended.stderr}"
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b", 'a "b"', "a b", "ü"])
+def test_odd_folders_are_seen(hpckit, contained, reference_image, name):
+    there = hpckit.directory / name
+    there.mkdir()
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return n\n")
+    (hpckit.directory / "job.py").rename(there / "job.py")
+    output = hpckit.directory / f"runs {name}"
+    output.mkdir()
+    ended = contained("run", there / "job.py", "--image", reference_image, "--output", output)
+    assert ended.code == 0, ended.stderr
+
+
+def test_an_image_with_another_hpckit(hpckit, contained, reference_image):
+    """What starts it is newer, say, and tells it more than it knows."""
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return n\n")
+    process = hpckit.popen(
+        [
+            *("apptainer", "--quiet", "exec", "--bind", str(hpckit.directory)),
+            *(str(reference_image), "hpckit", "run", "job.py"),
+        ],
+        env={"APPTAINER_USERNS": "1", "APPTAINERENV_HPCKIT_IMAGE": '{"new": 1}'},
+    )
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "build the image again" in stderr
+    assert len(stderr.splitlines()) == 1
 
 
 def test_a_folder_of_runs_that_is_still_to_be_made(
