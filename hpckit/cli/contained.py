@@ -146,12 +146,20 @@ def enter_again(run: Run, image: ImageRecord | None, folders: Iterable[Path] = (
 
 
 def _seen(path: Path) -> ImageRecord:
-    """Look at an image, and at what would start it here."""
+    """Look at an image, and at what would start it here.
+
+    Raises
+    ------
+    UsageError
+        It cannot be started here, or has no hpckit that works with this one.
+    """
     from hpckit.image.apptainer import version
+    from hpckit.image.fit import require_hpckit
     from hpckit.store.image import ImageRecord
 
     there = shutil.which("apptainer") is not None
     found = ImageRecord.of(path)
+    require_hpckit(found)
     return found.model_copy(update={"apptainer": version()}) if there else found
 
 

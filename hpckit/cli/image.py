@@ -6,10 +6,11 @@ import json
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
-from hpckit.cli.options import json_option
+from hpckit.cli.options import F, json_option
 from hpckit.errors import UsageError
 
 SCHEMA = "org.label-schema.usage"
@@ -17,6 +18,30 @@ SCHEMA = "org.label-schema.usage"
 
 EXTRAS = ("mpi", "dask", "analysis", "jobs")
 """Of hpckit, in the reference image."""
+
+
+T = TypeVar("T")
+
+
+def mpi_option(function: F) -> F:
+    """Add --mpi."""
+    choice = click.Choice(["openmpi", "mpich"])
+    return click.option("--mpi", type=choice, help="Of the reference image  [default: openmpi]")(
+        function
+    )
+
+
+def _own_lock(mpi: str | None) -> Path:
+    from hpckit.image.build import MPIS, own_lock
+
+    return own_lock(mpi or MPIS[0])
+
+
+def _instead(mpi: str | None, given: T, name: str) -> T:
+    """Return what is given in place of the reference image's MPI, which it must not be beside."""
+    if given and mpi is not None:
+        raise UsageError(f"--mpi chooses among hpckit's own locks: leave it, or {name}")
+    return given
 
 
 @click.group(help="Apptainer images: build, look into, check, lock.")
@@ -29,19 +54,26 @@ def command() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("hpckit.sif"),
               show_default=True, help="The image.")  # fmt: skip
 @click.option("--base", help="An image, a registry's NAME:TAG, or debootstrap.")
+@mpi_option
 @click.option("--lock", "locked", type=click.Path(path_type=Path), help="Its wheels.")
 @json_option
 def build(
-    recipe: Path | None, output: Path, base: str | None, locked: Path | None, as_json: bool
+    recipe: Path | None,
+    output: Path,
+    base: str | None,
+    mpi: str | None,
+    locked: Path | None,
+    as_json: bool,
 ) -> None:
     """Build an image from a recipe."""
-    from hpckit.image.build import build_image, own_lock, own_recipe
+    from hpckit.image.build import build_image, own_recipe
     from hpckit.units import Memory
 
     def report(line: str) -> None:
         click.echo(line, err=True)
 
-    made = build_image(recipe or own_recipe(), locked or own_lock(), output, base, report)
+    wheels = _own_lock(mpi) if locked is None else _instead(mpi, locked, "--lock")
+    made = build_image(recipe or own_recipe(), wheels, output, base, report)
     if as_json:
         click.echo(made.model_dump_json(indent=1))
         return
@@ -55,15 +87,14 @@ def info(image: Path, as_json: bool) -> None:
     """Look into an image."""
     from dataclasses import asdict
 
-    from hpckit.image.info import labels, look_inside
+    from hpckit.image.info import look_inside
     from hpckit.store.image import ImageRecord
     from hpckit.units import Memory
 
     record = ImageRecord.of(image)
     inside = look_inside(record)
-    known = labels(record)
     if as_json:
-        told = {**record.model_dump(), "labels": known, **asdict(inside)}
+        told = {**record.model_dump(exclude={"apptainer"}), **asdict(inside)}
         click.echo(json.dumps(told, indent=1))
         return
     rows = {
@@ -73,7 +104,7 @@ def info(image: Path, as_json: bool) -> None:
         "Python": inside.python or "none",
         "hpckit": inside.hpckit or f"none ({inside.trouble})",
         "MPI": inside.mpi or "none",
-        **{name: value for name, value in known.items() if not name.startswith(SCHEMA)},
+        **{name: value for name, value in record.labels.items() if not name.startswith(SCHEMA)},
     }
     for name, value in rows.items():
         click.echo(f"{name:10}  {value}")
@@ -109,15 +140,19 @@ def check(image: Path, ranks: int, gpu: bool, as_json: bool) -> None:
 
 @command.command(help="Renew the lock of an image: its wheels, each with its hash.")
 @click.argument("requirements", nargs=-1)
+@mpi_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="  [default: hpckit's own]")
-def lock(requirements: tuple[str, ...], output: Path | None) -> None:
+def lock(requirements: tuple[str, ...], mpi: str | None, output: Path | None) -> None:
     """Resolve requirements; hpckit's own, and those of its extras, without any."""
-    from hpckit.image.build import own_lock, require_writable
+    from hpckit.image.build import MPIS, require_writable
     from hpckit.image.lock import own_requirements, resolve
     from hpckit.store.atomic import write_bytes
 
-    path = output or own_lock()
+    if requirements and output is None:
+        raise UsageError("a lock of your own needs a file of its own: give -o FILE")
+    wanted = _instead(mpi, requirements, "requirements")
+    path = output or _own_lock(mpi)
     require_writable(path)
-    text = resolve(requirements or own_requirements(EXTRAS))
+    text = resolve(wanted or own_requirements(EXTRAS, mpi or MPIS[0]))
     write_bytes(path, text.encode())
     click.echo(f"{path}: {len(text.splitlines()) - 1} wheels")

@@ -180,10 +180,13 @@ def _show(
     image: ImageRecord | None,
 ) -> None:
     """Print the script, and what sbatch says of it."""
+    from hpckit.render.container import require_sources
     from hpckit.store.rundir import RunDir
     from hpckit.submit.handover import plan, script_text
     from hpckit.submit.scheduler import scheduler_of
 
+    if image is not None:
+        require_sources(site.binds)
     run = RunDir(root.absolute() / f"{loaded.job.name}-dry-run")
     container = container_for(loaded, sweep, image, root, site.binds)
     text = script_text(plan(run, loaded.job, 1, site, wish, len(sweep), container), site)

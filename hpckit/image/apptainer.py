@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 from hpckit.errors import HpckitError, UsageError
 
 LAST_LINES = 15
+
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
 
 COMPRESSION = "-comp zstd -Xcompression-level 6"
 """Made and read in less time than mksquashfs's own choice, gzip."""
@@ -34,6 +37,12 @@ def find_apptainer() -> str:
             "module, or install it: https://apptainer.org/docs/admin/latest/installation.html"
         )
     return found
+
+
+def last_words(stderr: str) -> str:
+    """Return the last line of what Apptainer said, without its colours."""
+    lines = _COLOURS.sub("", stderr).strip().splitlines()
+    return lines[-1] if lines else "it says nothing"
 
 
 def version() -> str:

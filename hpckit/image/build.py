@@ -16,6 +16,10 @@ from hpckit.store.image import ImageRecord
 
 RECIPE = "Singularity.def"
 LOCK = "lock.txt"
+"""What a recipe finds the lock as, among the wheels."""
+
+MPIS = ("openmpi", "mpich")
+"""Which the reference image is to be had with; the first, unless told."""
 DEBOOTSTRAP = "debootstrap"
 RELEASE = "bookworm"
 """Of Debian, whose Python is that of the lock."""
@@ -26,9 +30,9 @@ def own_recipe() -> Path:
     return Path(str(files("hpckit.containers") / RECIPE))
 
 
-def own_lock() -> Path:
-    """Return the reference image's lock."""
-    return Path(str(files("hpckit.containers") / LOCK))
+def own_lock(mpi: str = MPIS[0]) -> Path:
+    """Return the reference image's lock, with one of `MPIS`."""
+    return Path(str(files("hpckit.containers") / f"{mpi}.txt"))
 
 
 def source_tree() -> Path | None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from hpckit.image import apptainer
+from hpckit.image.fit import obstacle
 from hpckit.image.info import Inside, family, look_inside
 from hpckit.render.container import Container, kept_variables
 from hpckit.render.launcher import launcher_variables, mpiexec_argv
@@ -61,8 +62,9 @@ def check(image: ImageRecord, launcher: str | None, ranks: int, *, gpu: bool) ->
     UsageError
         There is no Apptainer.
     """
-    yield _own_test(image)
     inside = look_inside(image)
+    if inside.starts:
+        yield _own_test(image)
     yield _hpckit(inside)
     if launcher is None:
         yield Finding(Level.WARNING, "there is no mpiexec out here: its MPI was not tried")
@@ -87,24 +89,15 @@ def _own_test(image: ImageRecord) -> Finding:
     except subprocess.TimeoutExpired:
         return Finding(Level.FAILED, f"its test takes more than {TEST_SECONDS:g} s")
     if ended.returncode:
-        last = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:]
-        return Finding(Level.FAILED, f"its test ends with {ended.returncode}: {' '.join(last)}")
+        last = apptainer.last_words(ended.stderr.strip() or ended.stdout)
+        return Finding(Level.FAILED, f"its test ends with {ended.returncode}: {last}")
     return Finding(Level.OK, "its own test passes")
 
 
 def _hpckit(inside: Inside) -> Finding:
-    if inside.python is None:
-        why = f"no python3 answers in it ({inside.trouble})"
-        return Finding(Level.FAILED, f"{why}: hpckit must be installed in the image")
-    if inside.trouble is not None:
-        why = f"hpckit does not import in it ({inside.trouble})"
-        return Finding(Level.FAILED, f"{why}: install hpckit in it, as Singularity.def does")
-    if inside.format != FORMAT:
-        return Finding(
-            Level.FAILED,
-            f"its hpckit {inside.hpckit} writes run directories of format {inside.format}, this "
-            f"one of {FORMAT}: build it again with this hpckit",
-        )
+    why = obstacle(inside)
+    if why is not None:
+        return Finding(Level.FAILED, why)
     return Finding(Level.OK, f"hpckit {inside.hpckit} on Python {inside.python}, format {FORMAT}")
 
 

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import Any
 
 from hpckit.image import apptainer
 from hpckit.store.image import ImageRecord
@@ -33,6 +32,9 @@ except Exception as error:
 print(json.dumps(found))
 """
 
+_ABSENT = "executable file not found"
+"""What Apptainer says of an image that it started, and that lacks the program."""
+
 _FAMILIES = {
     "Open MPI": re.compile(r"open ?mpi|open ?rte|prrte|prterun", re.IGNORECASE),
     "MPICH": re.compile(r"mpich|hydra|intel\(r\) mpi|mvapich", re.IGNORECASE),
@@ -55,6 +57,8 @@ class Inside:
         Versions by name.
     trouble
         Why it does not answer, or its hpckit does not.
+    starts
+        Whether anything in it does, here.
     """
 
     python: str | None = None
@@ -63,6 +67,7 @@ class Inside:
     mpi: str | None = None
     packages: dict[str, str] | None = None
     trouble: str | None = None
+    starts: bool = True
 
 
 def look_inside(image: ImageRecord) -> Inside:
@@ -76,23 +81,12 @@ def look_inside(image: ImageRecord) -> Inside:
     try:
         said = apptainer.run_inside(image.path, ["python3", "-c", ASK], ASK_SECONDS)
     except subprocess.TimeoutExpired:
-        return Inside(trouble=f"it did not answer within {ASK_SECONDS:g} s")
+        return Inside(trouble=f"no answer within {ASK_SECONDS:g} s", starts=False)
     try:
         return Inside(**json.loads(said.stdout.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):
-        told = said.stderr.strip().splitlines() or ["it printed nothing"]
-        return Inside(trouble=told[-1])
-
-
-def labels(image: ImageRecord) -> dict[str, str]:
-    """Return an image's labels."""
-    argv = [apptainer.find_apptainer(), "inspect", "--json", image.path]
-    said = subprocess.run(argv, capture_output=True, text=True)
-    try:
-        found: Any = json.loads(said.stdout)["data"]["attributes"]["labels"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return dict(sorted(found.items()))
+        why = apptainer.last_words(said.stderr)
+        return Inside(trouble=why, starts=_ABSENT in why)
 
 
 def family(said: str | None) -> str | None:

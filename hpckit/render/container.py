@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpckit.errors import UsageError
 from hpckit.store.create import Run
 from hpckit.store.image import ImageRecord
 from hpckit.variables import IMAGE
@@ -135,6 +136,29 @@ def _there(folder: Path) -> Path:
     """Return a folder, or the one above it in which it is still to be made."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def require_sources(binds: Iterable[str]) -> None:
+    """See that what a site binds is there.
+
+    Parameters
+    ----------
+    binds
+        As ``apptainer --bind`` has it: ``source[:destination[:options]]``, or more by commas.
+
+    Raises
+    ------
+    UsageError
+        A source is not.
+    """
+    for bind in binds:
+        for part in bind.split(","):
+            source = part.partition(":")[0]
+            if not Path(source).exists():
+                raise UsageError(
+                    f"binds: {source} is not there; what only the nodes have is bound by "
+                    "APPTAINER_BIND in the site's environment"
+                )
 
 
 def outermost(folders: Iterable[Path]) -> list[Path]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from hpckit import __version__
 from hpckit.errors import UsageError
-from hpckit.store.sif import HEAD, obstacle
+from hpckit.store.sif import HEAD, labels, obstacle
 from hpckit.variables import IMAGE
+
+LABELS = Path("/.singularity.d/labels.json")
+"""Where a program in an image finds what is written on it."""
 
 
 class ImageRecord(BaseModel):
@@ -28,6 +33,8 @@ class ImageRecord(BaseModel):
         Bytes.
     apptainer
         The version that started it; None where that was for another machine to do.
+    labels
+        What is written on it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +43,7 @@ class ImageRecord(BaseModel):
     sha256: str
     size: int
     apptainer: str | None = None
+    labels: Mapping[str, str] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path) -> Self:
@@ -53,16 +61,17 @@ class ImageRecord(BaseModel):
                 why = obstacle(file.read(HEAD), size)
                 file.seek(0)
                 digest = hashlib.sha256() if why else hashlib.file_digest(file, "sha256")
+                written = {} if why else labels(file)
         except OSError as error:
             raise UsageError(f"image {path}: cannot be read: {error.strerror}") from None
         if why is not None:
             raise UsageError(f"image {path}: {why}")
-        return cls(path=str(path), sha256=digest.hexdigest(), size=size)
+        return cls(path=str(path), sha256=digest.hexdigest(), size=size, labels=written)
 
     @property
     def token(self) -> str:
-        """What tells a process inside of the image which one it is in."""
-        return self.model_dump_json()
+        """What tells a process inside of the image which one it is in; the labels are there."""
+        return self.model_dump_json(exclude={"labels"})
 
 
 def inside() -> ImageRecord | None:
@@ -77,12 +86,20 @@ def inside() -> ImageRecord | None:
     if not token or not _is_contained():
         return None
     try:
-        return ImageRecord.model_validate_json(token)
+        record = ImageRecord.model_validate_json(token)
     except ValueError:
         raise UsageError(
             f"${IMAGE} is not what this hpckit, {__version__}, writes: that in the image and the "
             "one that starts it are of different versions: build the image again"
         ) from None
+    return record.model_copy(update={"labels": _labels_here()})
+
+
+def _labels_here() -> dict[str, str]:
+    try:
+        return dict(sorted(json.loads(LABELS.read_bytes()).items()))
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def to_enter(image: ImageRecord | None) -> ImageRecord | None:

