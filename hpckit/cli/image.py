@@ -115,12 +115,14 @@ def info(image: Path, as_json: bool) -> None:
 @command.command(help="Test an image, and say what to change; exit code 1 if it will not do.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("--ranks", type=click.IntRange(1), default=2, show_default=True, help="To try.")
+@click.option("--site", help="Whose scheduler is to start them: a site's name or TOML file.")
 @click.option("--gpu", is_flag=True, help="See that it finds the GPU's libraries.")
 @json_option
-def check(image: Path, ranks: int, gpu: bool, as_json: bool) -> None:
+def check(image: Path, ranks: int, site: str | None, gpu: bool, as_json: bool) -> None:
     """Check an image."""
     from hpckit.image.check import Level
     from hpckit.image.check import check as findings
+    from hpckit.spec.site import load_site
     from hpckit.store.image import ImageRecord
     from hpckit.submit.local import find_mpiexec
 
@@ -128,7 +130,8 @@ def check(image: Path, ranks: int, gpu: bool, as_json: bool) -> None:
     with suppress(UsageError):
         launcher = find_mpiexec()
     found = []
-    for finding in findings(record, launcher, ranks, gpu=gpu):
+    where = load_site(site) if site is not None else None
+    for finding in findings(record, launcher, where, ranks, gpu=gpu):
         found.append(finding)
         if not as_json:
             click.echo(f"{finding.level:7}  {finding.text}")

@@ -10,23 +10,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hpckit.errors import UsageError
 from hpckit.image import apptainer
 from hpckit.image.fit import obstacle
 from hpckit.image.info import Inside, family, look_inside
-from hpckit.render.container import Container, kept_variables
-from hpckit.render.launcher import launcher_variables, mpiexec_argv
+from hpckit.image.trial import require_slurm, try_here, try_on
+from hpckit.render.container import require_sources
+from hpckit.spec.site import Site
 from hpckit.store.image import ImageRecord
 from hpckit.store.manifest import FORMAT
-from hpckit.variables import NTASKS
 
 TEST_SECONDS = 300.0
-PROBE_SECONDS = 60.0
-
-PROBE = """
-from hpckit.run.ranks import end_mpi, start_mpi
-print("ranks", start_mpi().Get_size())
-end_mpi()
-"""
 
 
 class Level(StrEnum):
@@ -45,13 +39,17 @@ class Finding:
     text: str
 
 
-def check(image: ImageRecord, launcher: str | None, ranks: int, *, gpu: bool) -> Iterator[Finding]:
+def check(
+    image: ImageRecord, launcher: str | None, site: Site | None, ranks: int, *, gpu: bool
+) -> Iterator[Finding]:
     """Yield what is found, as soon as it is.
 
     Parameters
     ----------
     launcher
         The mpiexec outside, where there is one.
+    site
+        Whose scheduler is to start ranks, in place of this machine's mpiexec.
     ranks
         To start for a trial.
     gpu
@@ -60,17 +58,21 @@ def check(image: ImageRecord, launcher: str | None, ranks: int, *, gpu: bool) ->
     Raises
     ------
     UsageError
-        There is no Apptainer.
+        There is no Apptainer, or no Slurm where a site is to be asked.
     """
+    if site is not None:
+        require_slurm(site)
     inside = look_inside(image)
     if inside.starts:
         yield _own_test(image)
     yield _hpckit(inside)
-    if launcher is None:
+    if inside.mpi is not None and site is not None:
+        yield from _sites(image, inside, site, ranks)
+    elif launcher is None:
         yield Finding(Level.WARNING, "there is no mpiexec out here: its MPI was not tried")
     elif inside.trouble is None:
         yield _families(inside, launcher)
-        yield _probe(image, launcher, ranks)
+        yield _tried(try_here(image, launcher, ranks), ranks)
         yield from _shared_memory()
     if gpu:
         yield _gpu(image)
@@ -118,37 +120,22 @@ def _families(inside: Inside, launcher: str) -> Finding:
     return Finding(Level.OK, f"MPI inside: {inside.mpi}; outside: {outside}")
 
 
-def _probe(image: ImageRecord, launcher: str, ranks: int) -> Finding:
-    container = Container(image, (Path.cwd(),))
-    argv = mpiexec_argv(launcher, ranks, container.argv(["python3", "-c", PROBE]))
-    environment = {
-        **launcher_variables(1, is_root=os.geteuid() == 0),
-        **kept_variables(os.environ),
-        NTASKS: str(ranks),
-    }
-    try:
-        ended = subprocess.run(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return Finding(
-            Level.FAILED,
-            f"{ranks} ranks did not start within {PROBE_SECONDS:g} s: launcher and library may "
-            "not be of one kind",
-        )
-    counted = ended.stdout.split().count("ranks")
-    if ended.returncode == 0 and counted == ranks:
+def _tried(why: str | None, ranks: int) -> Finding:
+    if why is None:
         return Finding(Level.OK, f"{ranks} ranks start, and find each other")
-    told = [line for line in ended.stderr.splitlines() if "LaunchError" in line] or [
-        line for line in ended.stderr.splitlines() if line.strip()
-    ]
-    why = told[0].partition("LaunchError: ")[2] or told[0] if told else "and say nothing"
     return Finding(Level.FAILED, f"{ranks} ranks do not start: {why}")
+
+
+def _sites(image: ImageRecord, inside: Inside, site: Site, ranks: int) -> Iterator[Finding]:
+    """Say whether a site starts ranks in it."""
+    try:
+        require_sources(site.binds)
+    except UsageError as error:
+        yield Finding(Level.FAILED, str(error))
+        return
+    flavour = f" --mpi={site.mpi}" if site.launcher == "srun" and site.mpi else ""
+    yield Finding(Level.OK, f"MPI inside: {inside.mpi}; {site.name} has {site.launcher}{flavour}")
+    yield _tried(try_on(site, image, ranks), ranks)
 
 
 def _shared_memory() -> Iterator[Finding]:

@@ -80,6 +80,34 @@ def test_another_mpi_inside_does_not_pass_for_one_program(there, mpich_image):  
     assert not (run / "results.h5").exists()
 
 
+def test_whether_a_site_starts_an_image(there, image):
+    ended = there.run("image", "check", image, "--site", there.site, "--ranks", 3)
+    assert ended.code == 0, ended
+    assert "3 ranks start, and find each other" in ended.stdout
+    assert "there has srun" in ended.stdout or "has srun --mpi=pmix" in ended.stdout
+    assert not list(there.folder.glob("hpckit-check-*"))
+
+
+def test_a_site_that_does_not_start_an_image(there, mpich_image):  # noqa: F811
+    ended = there.run("image", "check", mpich_image, "--site", there.site)
+    assert ended.code == 1
+    assert "2 ranks do not start: " in ended.stdout
+
+
+def test_what_a_site_binds_is_there(there, image):
+    there.site.write_text(f'binds = ["/none:/data"]\n{there.site_text}')
+    told = "binds: /none is not there"
+    ended = there.run("image", "check", image, "--site", there.site)
+    assert ended.code == 1
+    assert f"FAILED   {told}" in ended.stdout
+    there.job(NAP)
+    for more in ([], ["--dry-run"]):
+        ended = there.run("submit", "job.py", "--image", image, *more)
+        assert ended.code == 2
+        assert ended.stderr.startswith(f"hpckit: {told}")
+    assert not list((there.folder / "runs").glob("*"))
+
+
 NAP = """
     import time
     from hpckit import farm

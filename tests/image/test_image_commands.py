@@ -48,6 +48,17 @@ def test_the_reference_image_will_do(hpckit, reference_image):
     assert "FAILED" not in ended.stdout
 
 
+def test_a_site_is_asked_on_its_cluster(hpckit, reference_image, tmp_path):
+    (hpckit.directory / "far.toml").write_text('name = "far"\n')
+    check = ["image", "check", reference_image, "--site", "far.toml"]
+    ended = hpckit(*check, env={"PATH": str(tmp_path)})
+    assert (ended.code, ended.stdout, ended.stderr) == (
+        2,
+        "",
+        "hpckit: --site far: there is no sbatch here: ask on the cluster\n",
+    )
+
+
 def test_another_mpi_inside_is_found(hpckit, mpich_image):
     ended = hpckit("image", "check", mpich_image, "--json", env=os.environ)
     assert ended.code == 1
