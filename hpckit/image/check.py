@@ -140,16 +140,19 @@ def _sites(image: ImageRecord, inside: Inside, site: Site, ranks: int) -> Iterat
 
 def _shared_memory() -> Iterator[Finding]:
     """Tell of what user namespaces cost."""
-    if os.geteuid() and not _is_setuid():
+    if not _is_setuid() and not os.environ.get("APPTAINER_SHARENS"):
         yield Finding(
             Level.WARNING,
-            "each rank is in a user namespace of its own, so that they copy messages twice "
-            "through shared memory: where the site has Apptainer with setuid it is faster; with "
-            "UCX set UCX_POSIX_USE_PROC_LINK=n, with Open MPI OMPI_MCA_smsc=^cma, if messages fail",
+            "each rank has a mount and a user namespace of its own, so that they start later and "
+            "copy large messages twice: set APPTAINER_SHARENS=1, in the site's environment too "
+            "(Apptainer 1.3 or later); if messages fail, with UCX UCX_POSIX_USE_PROC_LINK=n, with "
+            "Open MPI OMPI_MCA_smsc=^cma",
         )
 
 
 def _is_setuid() -> bool:
+    if os.environ.get("APPTAINER_USERNS"):
+        return False
     starter = Path(apptainer.find_apptainer()).resolve().parent.parent
     found = starter.glob("lib*/**/apptainer/bin/starter-suid")
     return any(path.stat().st_mode & 0o4000 for path in found)

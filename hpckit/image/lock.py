@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpckit.errors import HpckitError, UsageError
@@ -113,7 +114,12 @@ def own_wheel(source: Path, folder: Path) -> None:
     HpckitError
         It does not build.
     """
-    _pip("wheel", "--no-deps", "-w", str(folder), str(source))
+    with tempfile.TemporaryDirectory() as build:
+        # Not in the source tree, whose build/ may have modules that are gone from there.
+        own = Path(build) / "own.cfg"
+        own.write_text(f"[build]\nbuild_base={build}/build\n[egg_info]\negg_base={build}\n")
+        with_own = {**os.environ, "DIST_EXTRA_CONFIG": str(own)}
+        _pip("wheel", "--no-deps", "-w", str(folder), str(source), environment=with_own)
 
 
 def _pin(entry: dict[str, dict[str, dict[str, dict[str, str]]]]) -> str:
@@ -128,9 +134,9 @@ def _for_the_image() -> list[str]:
     return ["--python-version", PYTHON, "--only-binary", ":all:", *platforms]
 
 
-def _pip(*arguments: str) -> None:
+def _pip(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
     argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
-    ended = subprocess.run(argv, capture_output=True, text=True)
+    ended = subprocess.run(argv, capture_output=True, text=True, env=environment)
     if ended.returncode:
         told = [line for line in ended.stderr.splitlines() if "ERROR" in line] or [ended.stderr]
         # The last of them names what is not to be had; those before, what there is instead.

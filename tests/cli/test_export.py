@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
 from zipfile import ZipFile
 
 import h5py
 import pytest
-
-VALIDATOR = Path(__file__).with_name("valid_crate.py")
+from cli.crates import entities, issues
 
 JOB = """
     from pathlib import Path
@@ -32,22 +27,6 @@ SPMD = """
     def flow(run, n: int = 12):
         run.save("u", np.arange(n))
 """
-
-
-def issues(crate):
-    """Return where a crate does not keep what its profile requires."""
-    if "HPCKIT_VALIDATOR_ENV" not in os.environ:
-        pytest.skip("roc-validator is not there: README.md says how HPCKIT_VALIDATOR_ENV brings it")
-    python = Path(os.environ["HPCKIT_VALIDATOR_ENV"]) / "bin/python"
-    done = subprocess.run([python, VALIDATOR, crate], capture_output=True, text=True, timeout=120)
-    assert done.returncode in (0, 1), done.stderr
-    return done.stdout.splitlines()
-
-
-def entities(crate):
-    """Return what a crate describes, by id."""
-    graph = json.loads((crate / "ro-crate-metadata.json").read_text())["@graph"]
-    return {entity["@id"]: entity for entity in graph}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from cli.crates import entities, issues
 from endings import kill
 
 DRAW = """
@@ -88,6 +89,26 @@ def test_ranks_give_the_digest_of_outside(hpckit, contained, reference_image):
     )
     assert contained("rerun", inside).stdout.endswith(f"identical to {inside.name}, bit for bit\n")
     assert hpckit.manifest().image == hpckit.manifest(inside).image
+
+
+def test_ranks_that_share_their_namespaces(hpckit, contained, reference_image):
+    hpckit.job(FLOW)
+    for options in (["--image", reference_image], []):
+        ended = contained("run", "job.py", *options, env={"APPTAINER_SHARENS": "1"})
+        assert ended.code == 0, ended.stderr
+    inside, outside = hpckit.run_dirs()
+    assert hpckit.digest(inside) == hpckit.digest(outside)
+
+
+def test_a_run_in_an_image_as_a_crate(hpckit, contained, reference_image):
+    hpckit.job(FLOW)
+    assert contained("run", "job.py", "--image", reference_image).code == 0
+    ended = hpckit("export", "last", "--to", "rocrate", "-o", "crate")
+    assert ended.code == 0, ended.stderr
+    assert issues(hpckit.directory / "crate") == []
+    found = entities(hpckit.directory / "crate")
+    assert found[f"#{hpckit.last().name}"]["containerImage"] == {"@id": "#image"}
+    assert found["#image"]["sha256"] == hpckit.manifest().image.sha256
 
 
 def test_ranks_of_another_mpi_are_no_silent_singletons(hpckit, contained, mpich_image):
