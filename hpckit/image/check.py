@@ -143,8 +143,8 @@ def _shared_memory() -> Iterator[Finding]:
     if not _is_setuid() and not os.environ.get("APPTAINER_SHARENS"):
         yield Finding(
             Level.WARNING,
-            "each rank has a mount and a user namespace of its own, so that they start later and "
-            "copy large messages twice: set APPTAINER_SHARENS=1, in the site's environment too "
+            "each rank has a user namespace of its own, so that large messages are copied twice: "
+            "APPTAINER_SHARENS=1, in the site's environment too, has the ranks of a node share one "
             "(Apptainer 1.3 or later); if messages fail, with UCX UCX_POSIX_USE_PROC_LINK=n, with "
             "Open MPI OMPI_MCA_smsc=^cma",
         )
