@@ -23,24 +23,17 @@ EXTRAS = ("mpi", "dask", "analysis", "jobs")
 T = TypeVar("T")
 
 
-def mpi_option(function: F) -> F:
-    """Add --mpi."""
-    choice = click.Choice(["openmpi", "mpich"])
-    return click.option("--mpi", type=choice, help="Of the reference image  [default: openmpi]")(
-        function
-    )
+def variant_option(function: F) -> F:
+    """Add --variant."""
+    choice = click.Choice(["openmpi", "mpich", "cuda"])
+    told = "Of the reference image  [default: openmpi]"
+    return click.option("--variant", type=choice, help=told)(function)
 
 
-def _own_lock(mpi: str | None) -> Path:
-    from hpckit.image.build import MPIS, own_lock
-
-    return own_lock(mpi or MPIS[0])
-
-
-def _instead(mpi: str | None, given: T, name: str) -> T:
-    """Return what is given in place of the reference image's MPI, which it must not be beside."""
-    if given and mpi is not None:
-        raise UsageError(f"--mpi chooses among hpckit's own locks: leave it, or {name}")
+def _instead(variant: str | None, given: T, name: str) -> T:
+    """Return what is given in place of hpckit's own, of which no variant is then to be chosen."""
+    if given and variant is not None:
+        raise UsageError(f"--variant chooses among hpckit's own locks: leave it, or {name}")
     return given
 
 
@@ -54,26 +47,27 @@ def command() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("hpckit.sif"),
               show_default=True, help="The image.")  # fmt: skip
 @click.option("--base", help="An image, a registry's NAME:TAG, or debootstrap.")
-@mpi_option
+@variant_option
 @click.option("--lock", "locked", type=click.Path(path_type=Path), help="Its wheels.")
 @json_option
 def build(
     recipe: Path | None,
     output: Path,
     base: str | None,
-    mpi: str | None,
+    variant: str | None,
     locked: Path | None,
     as_json: bool,
 ) -> None:
     """Build an image from a recipe."""
-    from hpckit.image.build import build_image, own_recipe
+    from hpckit.image.build import DEFAULT, build_image, own_lock, own_recipe
     from hpckit.units import Memory
 
     def report(line: str) -> None:
         click.echo(line, err=True)
 
-    wheels = _own_lock(mpi) if locked is None else _instead(mpi, locked, "--lock")
-    made = build_image(recipe or own_recipe(), wheels, output, base, report)
+    chosen = variant or DEFAULT
+    wheels = _instead(variant, locked, "--lock") or own_lock(chosen)
+    made = build_image(recipe or own_recipe(chosen), wheels, output, base, report)
     if as_json:
         click.echo(made.model_dump_json(indent=1))
         return
@@ -143,19 +137,20 @@ def check(image: Path, ranks: int, site: str | None, gpu: bool, as_json: bool) -
 
 @command.command(help="Renew the lock of an image: its wheels, each with its hash.")
 @click.argument("requirements", nargs=-1)
-@mpi_option
+@variant_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="  [default: hpckit's own]")
-def lock(requirements: tuple[str, ...], mpi: str | None, output: Path | None) -> None:
+def lock(requirements: tuple[str, ...], variant: str | None, output: Path | None) -> None:
     """Resolve requirements; hpckit's own, and those of its extras, without any."""
-    from hpckit.image.build import MPIS, require_writable
+    from hpckit.image.build import DEFAULT, FURTHER, own_lock, require_writable
     from hpckit.image.lock import own_requirements, resolve
     from hpckit.store.atomic import write_bytes
 
     if requirements and output is None:
         raise UsageError("a lock of your own needs a file of its own: give -o FILE")
-    wanted = _instead(mpi, requirements, "requirements")
-    path = output or _own_lock(mpi)
+    wanted = _instead(variant, requirements, "requirements")
+    chosen = variant or DEFAULT
+    path = output or own_lock(chosen)
     require_writable(path)
-    text = resolve(wanted or own_requirements(EXTRAS, mpi or MPIS[0]))
+    text = resolve(wanted or own_requirements(EXTRAS, FURTHER[chosen]))
     write_bytes(path, text.encode())
     click.echo(f"{path}: {len(text.splitlines()) - 1} wheels")

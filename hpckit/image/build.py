@@ -14,25 +14,40 @@ from hpckit.errors import UsageError
 from hpckit.image import apptainer, lock
 from hpckit.store.image import ImageRecord
 
-RECIPE = "Singularity.def"
 LOCK = "lock.txt"
 """What a recipe finds the lock as, among the wheels."""
 
-MPIS = ("openmpi", "mpich")
-"""Which the reference image is to be had with; the first, unless told."""
+RECIPES = {"openmpi": "Singularity.def", "mpich": "Singularity.def", "cuda": "cuda.def"}
+"""Of the variants of the reference image; of one, there is a lock of its name."""
+
+FURTHER = {
+    "openmpi": ("openmpi",),
+    "mpich": ("mpich",),
+    # With nvcc, and what PyCUDA and its kernels are built with.
+    "cuda": (
+        *("openmpi", "pycuda", "nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm"),
+        *("nvidia-cuda-runtime", "nvidia-cuda-cccl", "nvidia-cuda-profiler-api"),
+        *("nvidia-curand>=10", "setuptools", "wheel"),
+    ),
+}
+"""What they have beside hpckit's own requirements."""
+
+DEFAULT = "openmpi"
+"""The variant that is meant unless told."""
+
 DEBOOTSTRAP = "debootstrap"
 RELEASE = "bookworm"
 """Of Debian, whose Python is that of the lock."""
 
 
-def own_recipe() -> Path:
+def own_recipe(variant: str = DEFAULT) -> Path:
     """Return the reference image's recipe, that of the source tree or the one that is installed."""
-    return Path(str(files("hpckit.containers") / RECIPE))
+    return Path(str(files("hpckit.containers") / RECIPES[variant]))
 
 
-def own_lock(mpi: str = MPIS[0]) -> Path:
-    """Return the reference image's lock, with one of `MPIS`."""
-    return Path(str(files("hpckit.containers") / f"{mpi}.txt"))
+def own_lock(variant: str = DEFAULT) -> Path:
+    """Return the reference image's lock."""
+    return Path(str(files("hpckit.containers") / f"{variant}.txt"))
 
 
 def source_tree() -> Path | None:

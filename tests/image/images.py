@@ -17,7 +17,7 @@ import pytest
 
 from hpckit.image import apptainer, build
 
-__all__ = ["apptainer_there", "bare_image", "mpich_image", "reference_image"]
+__all__ = ["apptainer_there", "bare_image", "compiling_image", "mpich_image", "reference_image"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".image-cache"
@@ -51,6 +51,16 @@ def mpich_image(apptainer_there: None) -> Path:
     return _built("mpich", build.own_lock("mpich"))
 
 
+@pytest.fixture(scope="session")
+def compiling_image(apptainer_there: None) -> Path:
+    """One with Python and a compiler."""
+
+    def make(target: Path) -> None:
+        _bootstrapped(target, "python3-venv python3-dev g++")
+
+    return _kept("compiling", [BASE], make)
+
+
 def _built(name: str, locked: Path) -> Path:
     base = _kept("base", [BASE], _build_base)
 
@@ -62,7 +72,11 @@ def _built(name: str, locked: Path) -> Path:
 
 
 def _build_base(target: Path) -> None:
-    arguments = [("mirror", build.mirror())]
+    _bootstrapped(target, "python3-venv")
+
+
+def _bootstrapped(target: Path, packages: str) -> None:
+    arguments = [("mirror", build.mirror()), ("include", packages)]
     apptainer.build(BASE, target, arguments, target.with_suffix(".log"), print)
 
 

@@ -182,7 +182,7 @@ def test_without_apptainer(hpckit, reference_image, tmp_path):
         (["-o", "no/folder.sif"], "no/folder.sif: there is no folder"),
         (["-o", "."], ".: is a folder"),
         (["--lock", "odd.txt"], "odd.txt: is no lock"),
-        (["--lock", "bad.txt", "--mpi", "mpich"], "--mpi chooses among hpckit's own locks"),
+        (["--lock", "bad.txt", "--variant", "mpich"], "--variant chooses among hpckit's own locks"),
         (["--lock", "bad.txt", "--base", "debootstrap"], "bad.txt:1: 'numpy' is not locked"),
     ],
 )
@@ -202,15 +202,17 @@ def test_a_lock_has_all_that_is_needed_with_hashes(hpckit):
     assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
 
 
-@pytest.mark.parametrize("mpi", build.MPIS)
-def test_the_locks_have_what_hpckit_asks_for(mpi):
-    lines = build.own_lock(mpi).read_text().splitlines()[1:]
+@pytest.mark.parametrize(
+    ("variant", "mpi"), [("openmpi", "openmpi"), ("mpich", "mpich"), ("cuda", "openmpi")]
+)
+def test_the_locks_have_what_hpckit_asks_for(variant, mpi):
+    lines = build.own_lock(variant).read_text().splitlines()[1:]
     pins = {}
     for line in lines:
         name, _, version = line.partition(" ")[0].partition("==")
         pins[name] = version
-    assert pins.keys() & set(build.MPIS) == {mpi}
-    for text in lock.own_requirements(EXTRAS, mpi):
+    assert pins.keys() & {"openmpi", "mpich"} == {mpi}
+    for text in lock.own_requirements(EXTRAS, build.FURTHER[variant]):
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name.lower()]), text
 
@@ -219,7 +221,11 @@ def test_the_locks_have_what_hpckit_asks_for(mpi):
     ("arguments", "code", "told"),
     [
         (["numpy"], 2, "give -o FILE"),
-        (["numpy", "-o", "l.txt", "--mpi", "mpich"], 2, "--mpi chooses among hpckit's own locks"),
+        (
+            ["numpy", "-o", "l.txt", "--variant", "mpich"],
+            2,
+            "--variant chooses among hpckit's own locks",
+        ),
         (["numpy", "-o", "no/folder.txt"], 2, "no/folder.txt: there is no folder"),
         (["numpy==0.0.1", "-o", "l.txt"], 1, "numpy==0.0.1"),
         (["numpy=>3", "-o", "l.txt"], 1, "numpy=>3"),
