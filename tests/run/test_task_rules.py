@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import textwrap
 import time
 
@@ -308,6 +309,22 @@ def test_a_worker_whose_call_fails_is_replaced_and_its_next_call_is_not_lost(one
     with pytest.raises(ValueError, match="no number"):
         failing.result(60)
     assert waiting.result(60) != before
+
+
+def test_a_failed_call_is_heard_though_its_worker_is_gone_when_the_next_is_sent(one_worker):
+    """Sending to a socket whose other end is closed fails, and what came by it is unread yet."""
+    late = []
+
+    def hold_up(_):
+        time.sleep(1)
+        late.append(one_worker.submit(os.getpid))
+
+    first = one_worker.submit(time.sleep, 0.3)
+    first.add_done_callback(hold_up)
+    failing = one_worker.submit(subprocess.check_call, "sleep 0.3; exit 7", shell=True)
+    with pytest.raises(subprocess.CalledProcessError, match="7"):
+        failing.result(60)
+    assert late[0].result(60) > 0
 
 
 def test_ranks_have_no_tasks(hpckit):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from asyncio import StreamReader
+from asyncio import StreamReader, StreamWriter
 from socket import socket
 from typing import NamedTuple
 
@@ -44,6 +45,18 @@ def receive(channel: socket) -> Message | None:
     kind, number, length = _HEAD.unpack(head)
     payload = _read(channel, length)
     return None if payload is None else Message(kind, number, payload)
+
+
+async def open_both_ways(channel: socket) -> tuple[StreamReader, StreamWriter, StreamWriter]:
+    """Return what reads from a socket, the transport's end of it, and what writes to it.
+
+    The two ways are apart, since asyncio closes what fails to write: what the other end said
+    before it ended would be lost unread.
+    """
+    reader, incoming = await asyncio.open_connection(sock=channel, limit=1 << 22)
+    _, outgoing = await asyncio.open_connection(sock=channel.dup())
+    outgoing.transport.pause_reading()  # type: ignore[attr-defined]
+    return reader, incoming, outgoing
 
 
 async def receive_async(reader: StreamReader) -> Message:

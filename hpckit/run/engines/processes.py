@@ -29,7 +29,15 @@ from hpckit.errors import LaunchError
 from hpckit.processes import ending
 from hpckit.run.engines import Engine, WorkerDied, Workplace
 from hpckit.run.engines.calls import settle
-from hpckit.run.engines.frames import CALL, GIVEN_BACK, RECALL, RESULT, Message, receive_async
+from hpckit.run.engines.frames import (
+    CALL,
+    GIVEN_BACK,
+    RECALL,
+    RESULT,
+    Message,
+    open_both_ways,
+    receive_async,
+)
 from hpckit.run.engines.worker import serve
 
 P = ParamSpec("P")
@@ -210,8 +218,8 @@ class ProcessesEngine(Engine):
 
     async def _attend(self, worker: _Worker) -> None:
         """Take what a worker answers, until it has ended."""
-        reader, worker.writer = await asyncio.open_connection(sock=worker.channel, limit=1 << 22)
-        self._loop.add_reader(worker.process.sentinel, self._hang_up, worker)
+        reader, incoming, worker.writer = await open_both_ways(worker.channel)
+        self._loop.add_reader(worker.process.sentinel, self._hang_up, worker, incoming)
         self._dispatch()
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -224,14 +232,14 @@ class ProcessesEngine(Engine):
                     worker.is_leaving = message.kind != RESULT
                     self._answered(worker, call, message.payload)
         self._loop.remove_reader(worker.process.sentinel)
+        incoming.close()
         worker.writer.close()
         self._has_ended(worker)
 
-    def _hang_up(self, worker: _Worker) -> None:
+    def _hang_up(self, worker: _Worker, incoming: asyncio.StreamWriter) -> None:
         """End the channel of a process that has ended, if a child of it holds the other end."""
         self._loop.remove_reader(worker.process.sentinel)
-        if worker.writer is not None:
-            self._loop.call_later(LAST_WORDS_SECONDS, worker.writer.transport.abort)
+        self._loop.call_later(LAST_WORDS_SECONDS, incoming.transport.abort)
 
     def _answered(self, worker: _Worker, call: _Call, payload: bytes) -> None:
         worker.answers += 1
