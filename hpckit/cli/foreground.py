@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,7 @@ def say_of_source(run: Run) -> None:
 
 def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Manifest:
     """Do the tasks of a farm that are in one of the states `again`, and show the progress."""
+    from hpckit.cli.elastic import pilots_for
     from hpckit.run.engines import Workplace, engine_class
     from hpckit.run.session import work_farm
 
@@ -86,14 +88,17 @@ def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Mani
     asked = run.job.resources
     if asked.ntasks > 1:
         _prepare_launcher(asked.ntasks)
+    elastic = means.elastic(run.manifest.elastic if engine == run.manifest.engine else None)
     cpus = asked.cpus_per_task * asked.ntasks
     workers = engine_class(engine).fitting_workers(means.workers, cpus)
     place = Workplace(
-        workers,
+        workers if elastic is None else elastic.most,
         run.dir.log("worker-{pid}"),
         means.where(run.job),
         _launch_line(workers + 1) if engine_class(engine).needs_launcher else (),
+        None if elastic is None else pilots_for(run, elastic),
     )
+    run = replace(run, manifest=run.manifest.updated(elastic=elastic))
     with progress_shown(run.manifest.job.name) as terminal:
         return work_farm(run, engine, place, terminal.report, again=again)
 

@@ -43,6 +43,9 @@ COMMANDS = {
 }
 """Each command, and its line in the help: it lies in `hpckit.cli.NAME` as `command`."""
 
+HIDDEN = frozenset({"pilot"})
+"""What only batch scripts call."""
+
 MODULES = {"exec": "execute"}
 
 
@@ -55,7 +58,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import the command called `name`."""
-        if name not in COMMANDS:
+        if name not in COMMANDS and name not in HIDDEN:
             return None
         module = import_module(f"hpckit.cli.{MODULES.get(name, name)}")
         command: click.Command = module.command

@@ -16,6 +16,7 @@ from hpckit.spec.rules import TaskRules
 if TYPE_CHECKING:
     from hpckit.run.engines import Engine
     from hpckit.spec.job import Job
+    from hpckit.store.elastic import Elastic
     from hpckit.store.manifest import Manifest
 
 
@@ -28,6 +29,9 @@ class Means:
     ranks: int | None = None
     address: str | None = None
     broker: str | None = None
+    min_workers: int | None = None
+    max_workers: int | None = None
+    on_site: str | None = None
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Means:
@@ -37,13 +41,38 @@ class Means:
     def or_as_in(self, before: Manifest) -> Means:
         """Fill them up with what a session of a run had."""
         engine = self.engine or before.engine
+        is_same = engine == before.engine and before.elastic is None
         return Means(
             engine=engine,
-            workers=self.workers or (before.workers if engine == before.engine else None),
+            workers=self.workers or (before.workers if is_same else None),
             ranks=self.ranks or before.ranks,
             address=self.address,
             broker=self.broker,
+            min_workers=self.min_workers,
+            max_workers=self.max_workers,
+            on_site=self.on_site,
         )
+
+    def elastic(self, before: Elastic | None = None) -> Elastic | None:
+        """Return how workers come and go in batch jobs, if they do.
+
+        Parameters
+        ----------
+        before
+            How they did in an earlier session.
+
+        Raises
+        ------
+        UsageError
+            The options contradict each other, or there is no such site.
+        """
+        from hpckit.cli.elastic import elastic_of
+
+        found = elastic_of(self.on_site, self.min_workers, self.max_workers, self.workers)
+        if before is None or self.on_site is not None or self.address is not None:
+            return found
+        asked = {"least": self.min_workers, "most": self.max_workers, "slots": self.workers}
+        return before.model_copy(update={k: v for k, v in asked.items() if v is not None})
 
     def engine_of(self, job: Job) -> str:
         """Return the engine that is meant for a job."""
@@ -80,7 +109,8 @@ class Means:
     def _require_ranks_alone(self) -> None:
         for name, value in asdict(self).items():
             if value is not None and name != "ranks":
-                raise UsageError(f"--{name} is for farms: an spmd job takes --ranks N")
+                option = "site" if name == "on_site" else name.replace("_", "-")
+                raise UsageError(f"--{option} is for farms: an spmd job takes --ranks N")
 
     def _require_fitting_engine(self, job: Job, rules: TaskRules) -> None:
         from hpckit.run.engines import engine_class
@@ -96,6 +126,14 @@ class Means:
                 f"--address {self.address}: the engine {name} has its workers here; "
                 "take --engine dask"
             )
+        if self.elastic() is not None:
+            if not engine.has_pilots:
+                raise UsageError(
+                    f"--site, --min-workers and --max-workers: the engine {name} has no workers "
+                    "in batch jobs of their own; take --engine dask"
+                )
+            if self.address is not None:
+                raise UsageError("--address and --site exclude each other: whose workers?")
         _require_callable(job, name, engine)
         if rules.task_timeout is not None and not engine.can_end_tasks(job):
             raise UsageError(
@@ -122,6 +160,14 @@ def means_options(function: F) -> F:
             help="Of a scheduler of the engine dask, such as tcp://HOST:8786.",
         ),
         broker_option,
+        click.option(
+            "--min-workers",
+            type=click.IntRange(0),
+            help="Of the engine dask, in batch jobs of their own: tasks at a time, at least.",
+        ),
+        click.option(
+            "--max-workers", type=click.IntRange(1), help="The same, at most  [default: 100]"
+        ),
     ]
     for option in reversed(options):
         function = option(function)

@@ -19,6 +19,9 @@ from hpckit.threads import limit_threads
 @click.argument("job")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 @means_options
+@click.option(
+    "--site", "on_site", help="Of the engine dask: have its workers in batch jobs of this cluster."
+)
 @click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
@@ -49,7 +52,8 @@ def command(
     rules = loaded.job.rules.updated(options)
     means.require_fitting(loaded.job, rules)
     root, contained = runs_root(output), chosen_image(image, loaded)
-    enter_for(loaded, sweep, contained, root)
+    if means.elastic() is None:
+        enter_for(loaded, sweep, contained, root)
     run = create.create(
         loaded,
         sweep,

@@ -126,6 +126,13 @@ class Agenda:
             self.pending.appendleft(indices[size:])
         return Batch(indices[:size])
 
+    def due(self) -> int:
+        """Return how many tasks wait for nothing but a worker."""
+        now = time.monotonic()
+        suspects = sum(len(batch.indices) for batch in self.suspects)
+        again = sum(due <= now for due, _, _ in self.waiting)
+        return sum(map(len, self.pending)) + suspects + again
+
     def has_died(self, batch: Batch, *, alone: bool = False, halve: bool = False) -> None:
         """Put a batch whose worker died before all others."""
         self.suspects.extendleft(reversed(batch.again(alone=alone, halve=halve)))

@@ -18,6 +18,7 @@ from hpckit.run.agenda import Agenda, Batch, Scattered
 from hpckit.run.batch import BATCH_SECONDS, FarmSpec, Outcome, run_batch
 from hpckit.run.deadlines import Deadlines
 from hpckit.run.engines import AHEAD, Engine, WorkerDied
+from hpckit.run.engines.pilots import Backlog
 from hpckit.run.sealing import SEAL_SECONDS, Sealer
 from hpckit.run.sizing import BatchSizer
 from hpckit.run.snapshots import Snapshots
@@ -130,6 +131,7 @@ class FarmDriver:
 
     def _submit(self) -> bool:
         """Fill the engine; tell whether there is anything to wait for."""
+        self.engine.expect(Backlog(self._left(), self.sizer.task_seconds))
         while (batch := self._next()) is not None:
             try:
                 future = self.engine.submit(run_batch, self.spec, batch.plain, batch.attempt)
@@ -144,6 +146,12 @@ class FarmDriver:
             if future.done():
                 break
         return bool(self.flying or (self.agenda.waiting and self.drain_until is None))
+
+    def _left(self) -> int:
+        """Return how many tasks are to be done now, those in flight included."""
+        if self.drain_until is not None:
+            return 0
+        return self.agenda.due() + sum(len(batch.indices) for batch in self.flying.values())
 
     def _await(self, batch: Batch, future: Future[Outcome]) -> None:
         self.flying[future] = batch
@@ -219,13 +227,13 @@ class FarmDriver:
         self.used[outcome.used.pid] = outcome.used
         rest = batch.indices
         if outcome.block is not None:
-            rest = _left(batch.indices, outcome.block.task)
+            rest = _rest(batch.indices, outcome.block.task)
             seconds = float(outcome.block.details["duration"].values.sum())
             self.sizer.observe(len(outcome.block), seconds, outcome.nbytes)
             self._take(self._without_retries(batch, outcome.block))
         if outcome.running is not None:
             tasks, future = outcome.running
-            rest = _left(rest, tasks)
+            rest = _rest(rest, tasks)
             self._await(batch.part(Scattered(tasks)), future)
         if len(rest):
             self.agenda.put_back(batch.part(rest))
@@ -297,7 +305,7 @@ class FarmDriver:
         return reason
 
 
-def _left(indices: Any, done: NDArray[np.int64]) -> Any:
+def _rest(indices: Any, done: NDArray[np.int64]) -> Any:
     """Return the indices without those that are done, mostly the first ones."""
     if indices[len(done) - 1] == done[-1]:
         return indices[len(done) :]

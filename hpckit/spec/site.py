@@ -96,6 +96,8 @@ class Site(BaseModel):
         Names for ``module load``, and shell lines, at the beginning of each script.
     environment
         Variables that scripts export.
+    interface
+        Of this machine's networks, the one over which nodes reach what runs here.
     scratch
         A folder on each node's own disk, where commands work.
     image, binds
@@ -119,6 +121,7 @@ class Site(BaseModel):
     modules: tuple[Word, ...] = ()
     prologue: tuple[str, ...] = ()
     environment: Mapping[str, str] = Field(default_factory=dict)
+    interface: Word | None = None
     scratch: str | None = None
     image: Path | None = None
     binds: tuple[str, ...] = ()

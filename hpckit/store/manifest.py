@@ -16,6 +16,7 @@ from hpckit.errors import StoreError, UsageError
 from hpckit.spec.resources import Resources
 from hpckit.spec.rules import TaskRules
 from hpckit.store.atomic import write_bytes
+from hpckit.store.elastic import Elastic
 from hpckit.store.image import ImageRecord
 from hpckit.store.submission import Submission
 
@@ -123,6 +124,8 @@ class Manifest(BaseModel):
     """The one that its programs work in."""
     engine: str | None = None
     workers: int | None = None
+    elastic: Elastic | None = None
+    """How its workers come and go, where they are in batch jobs of their own."""
     ranks: int | None = None
     launcher: list[str] | None = None
     submissions: list[Submission] = Field(default_factory=list)

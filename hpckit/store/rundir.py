@@ -41,6 +41,11 @@ class RunDir:
         """Return the path of the batch script that was submitted for a session."""
         return self.path / ("job.sh" if session == 1 else f"job-{session}.sh")
 
+    @property
+    def pilot_script(self) -> Path:
+        """The batch script of the latest session's pilots."""
+        return self.path / "pilot.sh"
+
     def pending(self, session: int) -> Path:
         """Return the path of the indices of the tasks that a session's array shares."""
         return self.path / f"pending-{session}.npz"
@@ -103,6 +108,11 @@ class RunDir:
     def kept(self) -> Path:
         """What a command job asked to keep, one folder a task."""
         return self.path / "kept"
+
+    @property
+    def contact(self) -> Path:
+        """Where pilots find the driver, and the key that lets them in; mode 0700."""
+        return self.path / "contact"
 
     @property
     def lock_file(self) -> Path:

@@ -167,9 +167,7 @@ def _queued(
     known: Mapping[str, JobStatus], ids: Sequence[str], wanted: Iterable[str]
 ) -> dict[str, JobStatus]:
     """Correct what accounting knows by the queue, which alone knows of what has not ended."""
-    queue: dict[str, JobStatus] = {}
-    for start in range(0, len(ids), IDS_A_CALL):
-        queue |= queued(_queue_lines(ids[start : start + IDS_A_CALL]))
+    queue = in_queue(ids)
     found = dict(known)
     for element in wanted:
         before = found.get(element)
@@ -180,6 +178,20 @@ def _queued(
         elif before is not None and not before.state.has_ended:
             # Accounting thinks that it goes on, the queue has lost it: it died unnoticed.
             found[element] = JobStatus(element, JobState.UNKNOWN, "", before.nodes)
+    return found
+
+
+def in_queue(ids: Sequence[str]) -> dict[str, JobStatus]:
+    """Return how jobs stand that the queue has, or has had a moment ago.
+
+    Raises
+    ------
+    LaunchError
+        The queue does not answer.
+    """
+    found: dict[str, JobStatus] = {}
+    for start in range(0, len(ids), IDS_A_CALL):
+        found |= queued(_queue_lines(ids[start : start + IDS_A_CALL]))
     return found
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hpckit.errors import UsageError
+from hpckit.run.engines.pilots import Backlog, Pilots
 from hpckit.run.sizing import TARGET_SECONDS
 from hpckit.spec.job import Job
 from hpckit.store.logs import BoundedLog
@@ -56,12 +57,15 @@ class Workplace:
         Of a scheduler or a broker that is there already.
     launcher
         The line that starts ranks, one more than the workers, up to their program.
+    pilots
+        How workers are had from batch jobs.
     """
 
     workers: int
     log: Path
     address: str | None = None
     launcher: tuple[str, ...] = ()
+    pilots: Pilots | None = None
 
 
 class WorkerDied(BrokenExecutor):
@@ -86,6 +90,8 @@ class Engine(Executor):
         The extra of hpckit that brings the packages it imports.
     has_address
         Whether `Workplace.address` means something to it.
+    has_pilots
+        Whether `Workplace.pilots` means something to it.
     needs_launcher
         Whether `Workplace.launcher` starts its workers.
     takes_async
@@ -100,6 +106,7 @@ class Engine(Executor):
     width: int = 1
     needs: ClassVar[str] = ""
     has_address: ClassVar[bool] = False
+    has_pilots: ClassVar[bool] = False
     needs_launcher: ClassVar[bool] = False
     takes_async: ClassVar[bool] = False
     batch_seconds: ClassVar[float] = TARGET_SECONDS
@@ -129,6 +136,9 @@ class Engine(Executor):
     def has_room(self, flying: int) -> bool:
         """Tell whether it should have one more call, `flying` being in flight."""
         return flying < AHEAD * self.workers
+
+    def expect(self, backlog: Backlog) -> None:
+        """Hear what is left of the farm, for an engine that can have more workers or fewer."""
 
     def close(self) -> None:
         """End the workers, which have nothing more to do."""

@@ -18,6 +18,7 @@ from hpckit.run.batch import run_batch
 from hpckit.run.engines import Engine, Workplace
 from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.dask_ground import GivenScheduler, Ground, OwnCluster, patience
+from hpckit.run.engines.pilots import Backlog
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,13 +40,15 @@ class DaskEngine(Engine):
 
     needs: ClassVar[str] = "dask"
     has_address: ClassVar[bool] = True
+    has_pilots: ClassVar[bool] = True
     batch_seconds: ClassVar[float] = 0.8
 
     def __init__(self, place: Workplace) -> None:
         super().__init__(place)
         self._is_given = place.address is not None
         self._log = place.log if self._is_given else None
-        self._ground: Ground = GivenScheduler(place) if self._is_given else OwnCluster(place)
+        self._ground = _ground(place)
+        self._backlog = Backlog(0)
         self._client: Any = None
         self._crew: Crew | None = None
         self._pickled: WeakKeyDictionary[Future[Any], bytes] = WeakKeyDictionary()
@@ -72,6 +75,10 @@ class DaskEngine(Engine):
     def abandon(self, call: Future[Any]) -> None:
         """End the worker at a call."""
         self._begin(self._abandon(self._pickled[call]))
+
+    def expect(self, backlog: Backlog) -> None:
+        """Hear what is left of the farm: pilots come and go by it."""
+        self._backlog = backlog
 
     def close(self) -> None:
         """End the workers, or leave those of a given scheduler."""
@@ -123,7 +130,7 @@ class DaskEngine(Engine):
         self._client = await self._ground.open()
         self._crew = Crew(self._client, self._log, self._ground.reason)
         self._watching = asyncio.ensure_future(self._watch(self._crew))
-        while not self._crew.places and self._crew.trouble is None:
+        while not (self._crew.places or self._ground.grows or self._crew.trouble):
             await asyncio.sleep(0.01)
         if self._crew.trouble is not None:
             raise self._crew.trouble
@@ -133,15 +140,21 @@ class DaskEngine(Engine):
         since = time.monotonic()
         while crew.trouble is None:
             with suppress(Exception):
-                crew.update(set(await self._client.scheduler.ncores()))
+                crew.update(await self._ground.addresses())
+            try:
+                self._ground.tend(crew, self._backlog)
+            except LaunchError as error:
+                crew.give_up(error)
             if self._client.status != "running":
                 crew.scatter()
-            if crew.places or self._client.status == "connecting":
+            if crew.places or self._ground.grows or self._client.status == "connecting":
                 since = time.monotonic()
             if self._client.status == "closed" or time.monotonic() > since + patience():
                 crew.give_up(LaunchError(self._ground.gone()))
             if self._is_given and crew.places:
                 self.workers = len(crew.places)
+            elif self._ground.grows:
+                self.workers = max(len(crew.places), 1)
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _abandon(self, pickled: bytes) -> None:
@@ -166,3 +179,11 @@ class DaskEngine(Engine):
     def _give_up(self) -> None:
         if self._crew is not None:
             self._crew.give_up(BrokenExecutor("the engine has been ended"))
+
+
+def _ground(place: Workplace) -> Ground:
+    if place.pilots is not None:
+        from hpckit.run.engines.dask_pilots import PilotGround
+
+        return PilotGround(place)
+    return GivenScheduler(place) if place.address is not None else OwnCluster(place)

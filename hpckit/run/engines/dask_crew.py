@@ -10,7 +10,7 @@ import asyncio
 import pickle
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +28,9 @@ T = TypeVar("T")
 DEPTH = 2
 """Calls at a worker: one that it works on, one that waits for it."""
 
+MOST_LOSSES = 5
+"""Workers that are lost at a call for no known reason, until it is taken to be the reason."""
+
 LOST_SECONDS = 5.0
 """For which the scheduler may still know a worker that is lost."""
 
@@ -44,6 +47,8 @@ class Call:
         Whether nobody waits for its answer any more.
     is_suspect
         Whether a worker may die of it.
+    losses
+        Workers that were lost at it so far, for reasons that nobody knows.
     """
 
     pickled: bytes
@@ -52,6 +57,7 @@ class Call:
     is_asked_back: bool = False
     is_left: bool = False
     is_suspect: bool = False
+    losses: int = 0
 
 
 @dataclass
@@ -74,14 +80,19 @@ class Place:
     ----------
     lost
         Done once the worker is gone: the call whose fault it was, if anyone's.
+    is_leaving
+        Whether it is given no more calls.
     """
 
     address: str
     calls: list[Call] = field(default_factory=list)
     lost: asyncio.Future[Call | None] = field(default_factory=lambda: _future())
+    is_leaving: bool = False
 
     def takes(self, call: Call) -> bool:
         """Tell whether it can have one more call."""
+        if self.is_leaving:
+            return False
         if any(other.is_suspect for other in (call, *self.calls)):
             return not self.calls
         return len(self.calls) < DEPTH
@@ -106,11 +117,11 @@ class Crew:
     log
         Of workers that are not the driver's own.
     reason
-        Finds out how the worker at an address ended.
+        Finds out how the worker at an address ended; None if that was no fault of its call.
     """
 
     def __init__(
-        self, client: Client, log: Path | None, reason: Callable[[str], Awaitable[str]]
+        self, client: Client, log: Path | None, reason: Callable[[str], Awaitable[str | None]]
     ) -> None:
         self.places: dict[str, Place] = {}
         self.trouble: Exception | None = None
@@ -139,14 +150,16 @@ class Crew:
         LaunchError
             There is no worker, or it cannot do calls.
         """
+        losses = 0
         while True:
-            call = Call(pickled, is_suspect=is_suspect)
+            call = Call(pickled, is_suspect=is_suspect or losses > 0, losses=losses)
             place = await self._seat(call)
             try:
                 answer = await self._at(place, call)
             finally:
                 place.calls.remove(call)
                 self._tell()
+            losses = call.losses
             if answer != WITHDRAWN:
                 went_well, value = pickle.loads(answer)
                 if went_well:
@@ -175,6 +188,25 @@ class Crew:
             place.lost.set_result(guilty or first)
             self._lost_at[address] = time.monotonic()
 
+    def lose_for_no_fault(self, address: str) -> None:
+        """Give up a worker that is gone for reasons of its own."""
+        place = self.places.pop(address, None)
+        if place is not None:
+            place.lost.set_result(None)
+
+    def retire(self, addresses: Iterable[str]) -> None:
+        """Give some workers no more calls."""
+        for address in addresses:
+            place = self.places.get(address)
+            if place is not None and not place.is_leaving:
+                place.is_leaving = True
+                for call in place.calls[1:]:
+                    self._spawn(self._ask_back(place, call))
+
+    def are_busy(self, addresses: Iterable[str]) -> bool:
+        """Tell whether any of some workers has a call."""
+        return any(a in self.places and self.places[a].calls for a in addresses)
+
     def abandon(self, pickled: bytes) -> str | None:
         """Give up the worker that a call is at; return its address."""
         for address, place in self.places.items():
@@ -201,7 +233,8 @@ class Crew:
         self._waiting += 1
         try:
             while self.trouble is None:
-                place = min(self.places.values(), key=lambda p: len(p.calls), default=None)
+                staying = (p for p in self.places.values() if not p.is_leaving)
+                place = min(staying, key=lambda p: len(p.calls), default=None)
                 if place is not None and place.takes(call):
                     place.calls.append(call)
                     return place
@@ -227,14 +260,29 @@ class Crew:
             if told is not None:
                 return told
             if place.lost.done() and place.lost.result() is call:
-                self.latest_reason = await self._reason(place.address)
-                raise WorkerDied(self.latest_reason)
+                await self._blame(place, call)
             return WITHDRAWN
         finally:
             # Its answer is not cancelled: the client fetches those of several calls at once, and
             # would cancel them all.
             call.is_left = True
             future.release()
+
+    async def _blame(self, place: Place, call: Call) -> None:
+        """Have a call answer for the worker that was lost at it, if it was its fault.
+
+        Raises
+        ------
+        WorkerDied
+            It was, or it is the call at which worker after worker is lost.
+        """
+        reason = await self._reason(place.address)
+        call.losses += 1
+        if reason is None and call.losses >= MOST_LOSSES:
+            reason = f"{call.losses} workers were lost that were at it, nobody knows why"
+        if reason is not None:
+            self.latest_reason = reason
+            raise WorkerDied(reason)
 
     async def _answer(self, future: Any, place: Place, call: Call) -> bytes | None:
         """Return the answer once it is there; None if the place is lost."""
@@ -259,7 +307,7 @@ class Crew:
         """Wake those that wait for a place; an idle one gets what waits for another."""
         self._changed.set()
         self._changed = asyncio.Event()
-        idle = any(not place.calls for place in self.places.values())
+        idle = any(not place.calls and not place.is_leaving for place in self.places.values())
         if not idle or self._waiting:
             return
         for place in self.places.values():

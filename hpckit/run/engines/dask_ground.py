@@ -19,7 +19,9 @@ from distributed.deploy.spec import SpecCluster
 from hpckit.errors import LaunchError, UsageError
 from hpckit.processes import ending
 from hpckit.run.engines import Workplace
+from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.dask_worker import Settle, end_process, silence
+from hpckit.run.engines.pilots import Backlog
 
 LOOPBACK = "127.0.0.1"
 
@@ -64,13 +66,27 @@ DRIVER = {"distributed.admin.large-graph-warning-threshold": "1 TiB"}
 
 
 class Ground(Protocol):
-    """Where workers come from."""
+    """Where workers come from.
+
+    Attributes
+    ----------
+    grows
+        Whether there may be no workers for as long as it takes.
+    """
+
+    grows: bool
 
     async def open(self) -> Client:
         """Return a client of the scheduler."""
 
-    async def reason(self, address: str) -> str:
-        """Say how the worker that was at an address ended."""
+    async def addresses(self) -> set[str]:
+        """Return where the workers are."""
+
+    def tend(self, crew: Crew, backlog: Backlog) -> None:
+        """See to it that there are as many workers as the work that is left is worth."""
+
+    async def reason(self, address: str) -> str | None:
+        """Say how the worker that was at an address ended; None if no call is to blame."""
 
     async def end(self, address: str) -> None:
         """End a worker at once."""
@@ -90,6 +106,8 @@ class OwnCluster:
 
     All connections are on the loopback interface and need the key that is made here.
     """
+
+    grows = False
 
     def __init__(self, place: Workplace) -> None:
         self._place = place
@@ -130,6 +148,13 @@ class OwnCluster:
         return await Client(
             self._cluster, asynchronous=True, set_as_default=False, direct_to_workers=True
         )
+
+    async def addresses(self) -> set[str]:
+        """Return where the workers are."""
+        return set(self._cluster.scheduler.workers)
+
+    def tend(self, crew: Crew, backlog: Backlog) -> None:
+        """Leave all to the nannies."""
 
     async def reason(self, address: str) -> str:
         """Say how a worker ended, from its exit status."""
@@ -193,6 +218,8 @@ class _Nanny(Nanny):  # type: ignore[misc]
 class GivenScheduler:
     """A scheduler that is there already, with the workers that it has."""
 
+    grows = False
+
     def __init__(self, place: Workplace) -> None:
         assert place.address is not None
         self.address = place.address
@@ -223,6 +250,13 @@ class GivenScheduler:
                 "an address looks like tcp://HOST:8786, as `dask scheduler` prints it"
             ) from None
         return self._client
+
+    async def addresses(self) -> set[str]:
+        """Return where the workers are."""
+        return set(await self._client.scheduler.ncores())
+
+    def tend(self, crew: Crew, backlog: Backlog) -> None:
+        """Leave all to whoever has started them."""
 
     async def reason(self, address: str) -> str:
         """Say that a worker was lost: only its own machine knows more."""

@@ -1,0 +1,141 @@
+"""Workers in batch jobs of their own: what the user may say, and what a driver needs for them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from hpckit import __version__
+from hpckit.errors import UsageError
+
+if TYPE_CHECKING:
+    from hpckit.render.container import Container
+    from hpckit.run.engines.pilots import Pilots
+    from hpckit.spec.site import Site
+    from hpckit.store.create import Run
+    from hpckit.store.elastic import Elastic
+
+MOST = 100
+"""Workers, where the user does not say."""
+
+
+def elastic_of(
+    site: str | None, least: int | None, most: int | None, slots: int | None
+) -> Elastic | None:
+    """Return how workers are to come and go, if they are.
+
+    Raises
+    ------
+    UsageError
+        There is no such site, or fewer workers at most than at least.
+    """
+    if site is None and least is None and most is None:
+        return None
+    from hpckit.spec.site import load_site
+    from hpckit.store.elastic import Elastic
+
+    least = least or 0
+    most = max(MOST, least) if most is None else most
+    if least > most:
+        raise UsageError(f"--min-workers {least} is more than --max-workers {most}")
+    if slots is not None and slots > most:
+        raise UsageError(
+            f"--workers {slots}: each batch job would hold more workers than --max-workers {most}"
+        )
+    return Elastic(site=load_site(site), least=least, most=most, slots=slots)
+
+
+def pilots_for(run: Run, elastic: Elastic) -> Pilots:
+    """Write the script of a run's pilots, and return what its driver needs to have some.
+
+    Raises
+    ------
+    UsageError
+        No partition of the site fits; nodes do not reach this machine; or there is no Slurm.
+    LaunchError
+        Slurm does not answer.
+    """
+    from hpckit.render.batch import room
+    from hpckit.render.pilot import PilotPlan, pilot_script
+    from hpckit.render.script import render
+    from hpckit.render.submission import WORKERS
+    from hpckit.run.engines.pilots import Pilots
+    from hpckit.store.atomic import write_bytes
+    from hpckit.submit.pilots import SlurmPilots
+
+    site, resources = elastic.site, run.job.resources
+    slots = elastic.slots or min(
+        room(site.partition_for(resources), resources, WORKERS), elastic.most
+    )
+    plan = PilotPlan(run.dir, run.job, resources, slots, container=_container(run, site))
+    text = render(pilot_script(plan, site), site, __version__)
+    write_bytes(run.dir.pilot_script, text.encode())
+    return Pilots(
+        SlurmPilots(run.dir, text, run.manifest.sessions),
+        run.dir.contact,
+        address_for_nodes(site),
+        slots,
+        elastic.least,
+        elastic.most,
+    )
+
+
+def address_for_nodes(site: Site) -> str:
+    """Return this machine's address for the nodes of a site.
+
+    Raises
+    ------
+    UsageError
+        It has none on the site's interface, or none that leads to the nodes.
+    LaunchError
+        Slurm does not answer.
+    """
+    from hpckit.submit.pilots import addresses_of_nodes
+
+    if site.interface is not None:
+        return _address_on(site.interface)
+    for node in addresses_of_nodes():
+        address = _address_toward(node)
+        if address is not None:
+            return address
+    raise UsageError(
+        f"the nodes of {site.name} are on no network of this machine ({os.uname().nodename}): "
+        'name the one over which they reach it, interface = "…" in the site'
+    )
+
+
+def _address_on(interface: str) -> str:
+    import psutil
+
+    networks = psutil.net_if_addrs()
+    for entry in networks.get(interface, []):
+        if entry.family == socket.AF_INET:
+            return str(entry.address)
+    raise UsageError(
+        f"interface = {interface!r} of the site is no network of this machine "
+        f"({os.uname().nodename}), which has {', '.join(sorted(networks))}"
+    )
+
+
+def _address_toward(node: str) -> str | None:
+    """Return the address that packets to a node would come from; None if they have no way."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            # A datagram socket sends nothing when it is connected.
+            probe.connect((node, 9))
+            address = str(probe.getsockname()[0])
+    except OSError:
+        return None
+    return None if address.startswith("127.") else address
+
+
+def _container(run: Run, site: Site) -> Container | None:
+    from pathlib import Path
+
+    from hpckit.render.container import container_of, require_sources
+
+    if run.manifest.image is None:
+        return None
+    require_sources(site.binds)
+    return container_of(run, run.manifest.image, [Path(run.manifest.directory)], site.binds)

@@ -1,0 +1,28 @@
+"""hpckit pilot: workers for the driver of a run; its batch scripts call it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from hpckit.threads import limit_threads
+
+
+@click.command(help="Hold workers for the driver of a run, which has submitted this.", hidden=True)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--slots", type=click.IntRange(1), default=1, help="Tasks at a time.")
+@click.option("--lifetime", type=click.FloatRange(0), help="Seconds in which tasks are begun.")
+def command(run: Path, slots: int, lifetime: float | None) -> NoReturn:
+    """Work until the driver ends this, is gone, or the time is nearly up."""
+    from hpckit.store import manifest as manifests
+    from hpckit.store.rundir import RunDir
+
+    directory = RunDir(run)
+    limit_threads(manifests.read(directory.manifest).job.resources.cpus_per_task)
+    from hpckit.run.engines.dask_pilot import job_id, pilot
+
+    pilot(directory.contact, directory.log(f"pilot-{job_id()}-worker-{{pid}}"), slots, lifetime)
+    sys.exit(0)

@@ -1,0 +1,81 @@
+"""The batch script of a pilot, a job that holds workers for the driver of a farm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpckit.render.batch import command_launcher, together
+from hpckit.render.container import Container, exports, hpckit_argv, kept_patterns
+from hpckit.render.script import Script, directives
+from hpckit.spec.job import Job
+from hpckit.spec.resources import Resources
+from hpckit.spec.site import Site
+from hpckit.store.rundir import RunDir
+
+LEAST_END, END_SHARE = 60, 0.1
+"""Of its walltime a pilot begins nothing in the last tenth, or the last minute if that is more."""
+
+
+@dataclass(frozen=True)
+class PilotPlan:
+    """What pilots are rendered from.
+
+    Attributes
+    ----------
+    resources
+        Of one task.
+    slots
+        Tasks at a time in each.
+    partition
+        By name, in place of the first that fits.
+    container
+        That the workers are in.
+    """
+
+    run: RunDir
+    job: Job
+    resources: Resources
+    slots: int
+    partition: str | None = None
+    container: Container | None = None
+
+
+def pilot_script(plan: PilotPlan, site: Site) -> Script:
+    """Return what the script of a pilot is rendered from.
+
+    Raises
+    ------
+    SpecError
+        No partition of the site fits.
+    """
+    asked = together(plan.resources, plan.slots)
+    partition = site.partition_for(asked, plan.partition)
+    walltime = asked.walltime or (partition.max_walltime if partition else None)
+    program = ["pilot", str(plan.run.path), "--slots", str(plan.slots)]
+    if walltime is not None:
+        program += ["--lifetime", str(lifetime(int(walltime)))]
+    output = str(plan.run.log("pilot-%j")).replace("%", "%%").replace("%%j.log", "%j.log")
+    scratch = {} if site.scratch is None else {"TMPDIR": site.scratch}
+    return Script(
+        template="pilot.sh",
+        title=f"{plan.job.name}: a pilot, which holds {plan.slots} workers for a farm",
+        directives={
+            **directives(f"{plan.job.name}-pilot", asked, site, partition, output),
+            "no-requeue": None,
+        },
+        variables={
+            **command_launcher(site, plan.resources),
+            **scratch,
+            **exports(plan.container),
+            **site.environment,
+        },
+        launch=hpckit_argv(plan.container, program),
+        workers=plan.slots,
+        kept=kept_patterns(plan.container, site.environment),
+    )
+
+
+def lifetime(walltime: int) -> int:
+    """Return for how many seconds a pilot begins tasks, of a walltime in seconds."""
+    end = min(max(LEAST_END, int(walltime * END_SHARE)), walltime // 2)
+    return walltime - end

@@ -1,0 +1,127 @@
+"""What a pilot runs: dask workers for the driver of a run, until it needs them no more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Nanny
+from distributed.comm import get_address_host_port
+from distributed.utils import get_ip
+
+from hpckit.errors import LaunchError
+from hpckit.processes import ending
+from hpckit.run.engines.certificates import read_certificates, told_address
+from hpckit.run.engines.dask_ground import GRACE_SECONDS, LOOPBACK, OWN
+from hpckit.run.engines.dask_worker import Settle, silence
+
+TOPIC = "hpckit-pilots"
+ENDED, LEAVING = "ended", "leaving"
+"""What pilots tell the driver under it: how a worker ended, and that their time is nearly up."""
+
+START_SECONDS = 60
+"""What a worker has to reach the scheduler."""
+
+STAGGER = 0.1
+"""Of its time a pilot may leave earlier, so that they do not all leave together."""
+
+
+def pilot(folder: Path, log: Path, slots: int, lifetime: float | None) -> None:
+    """Work for a driver until it ends this pilot, is gone, or the time is nearly up.
+
+    Parameters
+    ----------
+    folder
+        Where the driver has left word.
+    log
+        The path of the workers' logs, in whose name ``{pid}`` stands for a process id.
+    lifetime
+        Seconds after which no more is begun.
+
+    Raises
+    ------
+    LaunchError
+        The driver is not there any more.
+    """
+    silence()
+    dask.config.set(OWN)
+    asyncio.run(_work(folder, log, slots, lifetime))
+
+
+async def _work(folder: Path, log: Path, slots: int, lifetime: float | None) -> None:
+    try:
+        address, security = told_address(folder), read_certificates(folder)
+    except OSError:
+        raise LaunchError("the driver of this run has ended: there is nothing to do") from None
+    job = job_id()
+    options = {
+        "host": get_ip(*get_address_host_port(address)),
+        "security": security,
+        "nthreads": 1,
+        "memory_limit": None,
+        "death_timeout": START_SECONDS,
+        "dashboard": False,
+        "dashboard_address": f"{LOOPBACK}:0",
+        "silence_logs": logging.CRITICAL,
+        "plugins": (Settle(log),),
+    }
+    nannies = [_Nanny(address, name=f"{job}/{number}", **options) for number in range(slots)]
+    try:
+        await asyncio.gather(*(nanny.start() for nanny in nannies))
+    except Exception as error:
+        raise LaunchError(f"no worker reaches the driver at {address}: {error}") from error
+    leaving = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(signum, leaving.set)
+    if lifetime is not None:
+        loop.call_later(lifetime * (1 - STAGGER * random.random()), leaving.set)
+    ended = asyncio.ensure_future(asyncio.gather(*(nanny.finished() for nanny in nannies)))
+    told = asyncio.ensure_future(leaving.wait())
+    await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
+    if not ended.done():
+        nannies[0].log_event(TOPIC, {"what": LEAVING, "job": job})
+        await ended
+
+
+def job_id() -> str:
+    """Return the id of the batch job around this process, by which the driver knows it."""
+    return os.environ.get("SLURM_JOB_ID", str(os.getpid()))
+
+
+def end_worker(dask_worker: Any = None) -> None:
+    """Kill the worker of a nanny, and what its tasks have started; the nanny starts another."""
+    _kill_group(dask_worker.pid)
+
+
+class _Nanny(Nanny):  # type: ignore[misc]
+    """Tells the driver how its workers ended, and ends what their tasks have started."""
+
+    _group: int | None = None
+
+    async def instantiate(self) -> Any:
+        status = await super().instantiate()
+        self._group = self.pid
+        return status
+
+    def _on_worker_exit_sync(self, exitcode: int) -> None:
+        address = str(self.worker_address)
+        self.log_event(TOPIC, {"what": ENDED, "address": address, "how": ending(exitcode)})
+        _kill_group(self._group)
+        super()._on_worker_exit_sync(exitcode)
+
+    async def close(self, timeout: float = GRACE_SECONDS, reason: str = "nanny-close") -> Any:
+        return await super().close(timeout=min(timeout, GRACE_SECONDS), reason=reason)
+
+
+def _kill_group(group: int | None) -> None:
+    if group is not None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,155 @@
+"""Where workers come from that are in batch jobs of their own: a scheduler here, and its pilots."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any
+
+import dask
+from dask_jobqueue import SLURMCluster
+from dask_jobqueue.slurm import SLURMJob
+from distributed import Client
+from distributed.core import Status
+
+from hpckit.errors import HpckitError, LaunchError
+from hpckit.run.engines import Workplace
+from hpckit.run.engines.certificates import make_certificates, remove_certificates, tell_address
+from hpckit.run.engines.dask_crew import Crew
+from hpckit.run.engines.dask_fleet import Fleet
+from hpckit.run.engines.dask_ground import DRIVER, LOOPBACK, OWN
+from hpckit.run.engines.dask_pilot import ENDED, LEAVING, TOPIC, end_worker
+from hpckit.run.engines.dask_worker import silence
+from hpckit.run.engines.pilots import Backlog, Pilots
+
+REASON_SECONDS = 1.0
+"""For which word is waited for of how a worker ended, and of one that is to end."""
+
+
+class PilotGround:
+    """A scheduler in this process; its workers are in batch jobs that come and go.
+
+    All connections are encrypted and need the key that is made here for one session.
+    """
+
+    grows = True
+
+    def __init__(self, place: Workplace) -> None:
+        assert place.pilots is not None
+        self._pilots = place.pilots
+        self._cluster: Any = None
+        self._client: Any = None
+        self._fleet: Fleet | None = None
+        self._endings: dict[str, str] = {}
+
+    async def open(self) -> Client:
+        """Start the scheduler, and leave word for pilots where it is; see `Ground`.
+
+        Raises
+        ------
+        LaunchError
+            It cannot listen there.
+        """
+        silence()
+        dask.config.set({**OWN, **DRIVER})
+        self._cluster = SLURMCluster(
+            job_cls=_PilotJob,
+            pilots=self._pilots,
+            security=make_certificates(self._pilots.folder),
+            protocol="tls://",
+            scheduler_options={
+                "host": self._pilots.host,
+                "port": 0,
+                "dashboard": False,
+                "dashboard_address": f"{LOOPBACK}:0",
+            },
+            silence_logs=logging.CRITICAL,
+            asynchronous=True,
+        )
+        try:
+            await self._cluster
+        except RuntimeError as error:
+            raise LaunchError(
+                f"no dask scheduler can listen on {self._pilots.host} ({error.__cause__}): "
+                "`interface` in the site names this machine's network that nodes reach"
+            ) from error
+        tell_address(self._pilots.folder, self._cluster.scheduler.address)
+        self._fleet = Fleet(self._cluster, self._pilots)
+        self._client = await Client(
+            self._cluster, asynchronous=True, set_as_default=False, direct_to_workers=True
+        )
+        self._client.subscribe_topic(TOPIC, self._hear)
+        return self._client
+
+    async def addresses(self) -> set[str]:
+        """Return where the workers are."""
+        return set(self._cluster.scheduler.workers)
+
+    async def reason(self, address: str) -> str | None:
+        """Say how a worker ended if it did so by itself; None if its pilot was lost with it."""
+        for _ in range(20):
+            if address in self._endings:
+                return f"the worker process {self._endings[address]}"
+            await asyncio.sleep(REASON_SECONDS / 20)
+        return None
+
+    async def end(self, address: str) -> None:
+        """Kill a worker and what its task has started; its nanny starts another."""
+        with suppress(Exception):
+            ended = self._client.run(end_worker, workers=[address], nanny=True)
+            await asyncio.wait_for(ended, REASON_SECONDS)
+
+    async def end_all(self, busy: set[str]) -> None:
+        """Kill what is at work; the pilots themselves are ended by `close`."""
+        await asyncio.gather(*(self.end(address) for address in busy))
+
+    def tend(self, crew: Crew, backlog: Backlog) -> None:
+        """Have as many pilots as the work that is left is worth; see `Fleet.tend`."""
+        if self._fleet is not None:
+            self._fleet.tend(crew, backlog)
+
+    def gone(self) -> str:
+        """Say that the own scheduler has failed."""
+        return "dask's scheduler in this process has ended"
+
+    async def close(self) -> None:
+        """End all pilots, queued and running, and the scheduler."""
+        remove_certificates(self._pilots.folder)
+        if self._fleet is not None:
+            await self._fleet.close()
+        if self._cluster is not None:
+            await self._cluster.close()
+
+    def _hear(self, event: Any) -> None:
+        """Take note of what a pilot tells."""
+        _, told = event
+        if told["what"] == ENDED:
+            self._endings[told["address"]] = told["how"]
+        elif told["what"] == LEAVING and self._fleet is not None:
+            self._fleet.is_leaving(told["job"])
+
+
+class _PilotJob(SLURMJob):  # type: ignore[misc]
+    """A job of dask-jobqueue's that has hpckit's script, and hpckit's client of Slurm."""
+
+    def __init__(
+        self, scheduler: Any = None, name: Any = None, *, pilots: Pilots, **options: Any
+    ) -> None:
+        # Cores and memory are for a script of dask-jobqueue's own.
+        super().__init__(scheduler, name, cores=pilots.slots, memory="1GB", **options)
+        self.queue = pilots.queue
+
+    def job_script(self) -> str:
+        """Return hpckit's script, the same for all pilots of a session."""
+        return self.queue.script
+
+    async def _submit_job(self, script_filename: str) -> str:
+        return await asyncio.to_thread(self.queue.submit, script_filename)
+
+    async def close(self) -> None:
+        """Cancel the job, unless it is known to be over."""
+        if self.job_id is not None:
+            with suppress(HpckitError):
+                await asyncio.to_thread(self.queue.cancel, [self.job_id])
+        self.status = Status.closed

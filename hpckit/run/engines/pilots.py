@@ -1,0 +1,106 @@
+"""Pilots: batch jobs that hold workers for a driver, and how many workers there should be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hpckit.jobstates import JobState
+
+WORTH_SECONDS = 10.0
+"""Of work that there must be for each worker: twice what it takes to start one."""
+
+
+class PilotQueue(Protocol):
+    """Where pilots are submitted; its methods wait for the scheduler's answer.
+
+    Attributes
+    ----------
+    script
+        The batch script of each.
+    """
+
+    script: str
+
+    def submit(self, script: str) -> str:
+        """Submit the file of a script, and return the job's id.
+
+        Raises
+        ------
+        HpckitError
+            It was refused, or the scheduler does not answer.
+        """
+        ...
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """End pilots, queued or running."""
+        ...
+
+    def states(self, ids: Iterable[str]) -> dict[str, JobState]:
+        """Return how pilots stand, by id; what is in the queue no more has ended.
+
+        Raises
+        ------
+        LaunchError
+            The scheduler does not answer.
+        """
+        ...
+
+    def last_words(self, job: str) -> str:
+        """Return the last line that a pilot printed, or nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pilots:
+    """How a driver gets its workers from batch jobs.
+
+    Attributes
+    ----------
+    folder
+        Through which pilots find the driver.
+    host
+        The address at which nodes reach this machine.
+    slots
+        Workers in each pilot.
+    least, most
+        Workers in all.
+    """
+
+    queue: PilotQueue
+    folder: Path
+    host: str
+    slots: int
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What is left of a farm.
+
+    Attributes
+    ----------
+    tasks
+        Not done, those at work included.
+    seconds
+        That one takes, as far as that is known.
+    """
+
+    tasks: int
+    seconds: float | None = None
+
+
+def pilots_wanted(pilots: Pilots, backlog: Backlog) -> int:
+    """Return how many pilots there should be for what is left.
+
+    As long as nobody knows how long tasks take, they are taken to be worth a worker each.
+    """
+    workers = backlog.tasks
+    if backlog.seconds is not None:
+        workers = min(workers, math.ceil(workers * backlog.seconds / WORTH_SECONDS))
+    least = math.ceil(pilots.least / pilots.slots)
+    return max(least, min(math.ceil(workers / pilots.slots), pilots.most // pilots.slots))

@@ -1,0 +1,86 @@
+"""Pilots in Slurm's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from hpckit.jobstates import JobState
+from hpckit.store.rundir import RunDir
+from hpckit.submit.accounting import in_queue
+from hpckit.submit.client import ask
+from hpckit.submit.slurm import Slurm
+
+
+@dataclass
+class SlurmPilots:
+    """Submits the pilots of one session of a run, and asks after them.
+
+    Attributes
+    ----------
+    script
+        The batch script of each.
+    """
+
+    run: RunDir
+    script: str
+    session: int
+
+    def __post_init__(self) -> None:
+        self._numbers = count(1)
+
+    def submit(self, script: str) -> str:
+        """Submit one more, once; return the job's id.
+
+        Raises
+        ------
+        UsageError
+            It was refused.
+        LaunchError
+            Slurm does not answer.
+        """
+        tag = f"hpckit:{self.run.id}:{self.session}:pilot-{next(self._numbers)}"
+        return Slurm().submit(Path(script), [], [], tag)
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """End pilots, queued or running.
+
+        Raises
+        ------
+        LaunchError
+            Slurm does not answer.
+        """
+        Slurm().cancel(ids)
+
+    def states(self, ids: Iterable[str]) -> dict[str, JobState]:
+        """Return how pilots stand; of those that the queue has forgotten nobody knows.
+
+        Raises
+        ------
+        LaunchError
+            Slurm does not answer.
+        """
+        asked = list(ids)
+        known = in_queue(asked)
+        return {job: known[job].state if job in known else JobState.UNKNOWN for job in asked}
+
+    def last_words(self, job: str) -> str:
+        """Return the last line that a pilot printed, or nothing."""
+        with suppress(OSError):
+            lines = self.run.log(f"pilot-{job}").read_text(errors="replace").splitlines()
+            return next((line for line in reversed(lines) if line.strip()), "")
+        return ""
+
+
+def addresses_of_nodes() -> list[str]:
+    """Return the addresses of the cluster's nodes, as Slurm knows them.
+
+    Raises
+    ------
+    UsageError, LaunchError
+        Slurm is not there, or does not answer.
+    """
+    return ask(["sinfo", "-h", "-N", "-o", "%o"]).split()
