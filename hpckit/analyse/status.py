@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hpckit.analyse.counts import Counts, left_out, sealed_counts
@@ -70,9 +70,15 @@ class Status:
             "rate": self.rate,
             "seconds_left": self.left,
             "jobs": self._jobs(),
+            "workers": self._workers(),
             "waits_for": self.standing.waits_for if self.standing else None,
             "next": self.next,
         }
+
+    def _workers(self) -> dict[str, int] | None:
+        """Return how many workers are wanted, queued, running and lost, where they come and go."""
+        muster = self.progress.muster if self.progress else None
+        return None if muster is None else asdict(muster)
 
     def _jobs(self) -> dict[str, int]:
         """Return how many jobs or elements there are of each class."""
@@ -107,6 +113,8 @@ class Status:
         again = f" in {self.sessions} sessions" if self.sessions > 1 else ""
         if self.seconds or self.standing is None:
             facts.append(("time", duration(self.seconds) + again))
+        if self.progress and self.progress.muster:
+            facts.append(("workers", str(self.progress.muster)))
         if self.rate is not None:
             facts.append(("rate", f"{self.rate:.3g} {unit}/s"))
         if self.left is not None:

@@ -74,6 +74,8 @@ class _Lines:
         what = f"{self.what}: {ended} of {progress.total}"
         if progress.failed:
             what += f", {progress.failed} of them failed"
+        if progress.muster:
+            what += f", {progress.muster}"
         print(f"{what}, {progress.seconds:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -89,9 +91,10 @@ def _bar(what: str) -> Iterator[Terminal]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[failed]}", style="red"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[workers]}"),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task(what, total=None, failed="")
+        shown = bar.add_task(what, total=None, failed="", workers="")
 
         def report(progress: Progress) -> None:
             bar.update(
@@ -99,6 +102,7 @@ def _bar(what: str) -> Iterator[Terminal]:
                 completed=progress.done + progress.failed,
                 total=progress.total,
                 failed=f"{progress.failed} failed" if progress.failed else "",
+                workers=str(progress.muster or ""),
             )
 
         yield Terminal(report)

@@ -108,7 +108,9 @@ class FarmDriver:
                     self.engine.abandon(late)
                 if self.sealer.seal_if_due() and self.snapshots is not None:
                     self.snapshots.take_if_due()
-                self.publisher.publish(self.done, self.failed, self.total, self.reason)
+                self.publisher.publish(
+                    self.done, self.failed, self.total, self.reason, self.engine.muster()
+                )
             if self.flying:
                 self._stop()
             else:

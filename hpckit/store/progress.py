@@ -13,6 +13,32 @@ PUBLISH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
+class Muster:
+    """How many workers there are of an engine whose workers come and go.
+
+    Attributes
+    ----------
+    wanted
+        For the work that is left.
+    queued
+        Whose batch jobs have not begun to work.
+    lost
+        Batch jobs that ended before they were to.
+    """
+
+    wanted: int = 0
+    queued: int = 0
+    running: int = 0
+    lost: int = 0
+
+    def __str__(self) -> str:
+        told = [f"{self.running} of {self.wanted} workers"]
+        told += [f"{self.queued} queued"] if self.queued else []
+        told += [f"{self.lost} jobs lost"] if self.lost else []
+        return ", ".join(told)
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run is, in tasks or steps.
 
@@ -24,6 +50,8 @@ class Progress:
         Since then.
     reason
         Why the first task of this session that failed did: a traceback, or the end of one.
+    muster
+        Of workers that come and go.
     """
 
     done: int
@@ -32,6 +60,7 @@ class Progress:
     seconds: float
     before: int = 0
     reason: str | None = None
+    muster: Muster | None = None
 
 
 Report = Callable[[Progress], None]
@@ -47,10 +76,17 @@ class Publisher:
         self.begun = time.monotonic()
         self.published_at = 0.0
 
-    def publish(self, done: int, failed: int, total: int, reason: str | None = None) -> None:
+    def publish(
+        self,
+        done: int,
+        failed: int,
+        total: int,
+        reason: str | None = None,
+        muster: Muster | None = None,
+    ) -> None:
         """Tell how far the run is."""
         now = time.monotonic()
-        progress = Progress(done, failed, total, now - self.begun, self.before, reason)
+        progress = Progress(done, failed, total, now - self.begun, self.before, reason, muster)
         self.report(progress)
         if self.path is not None and now - self.published_at >= PUBLISH_SECONDS:
             self.published_at = now
@@ -64,7 +100,9 @@ class Publisher:
 def read_progress(path: Path) -> Progress | None:
     """Read the small file; None where there is none."""
     try:
-        return Progress(**json.loads(path.read_text()))
+        told = json.loads(path.read_text())
+        muster = told.pop("muster", None)
+        return Progress(**told, muster=None if muster is None else Muster(**muster))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -42,8 +42,24 @@ class SlurmPilots:
         LaunchError
             Slurm does not answer.
         """
-        tag = f"hpckit:{self.run.id}:{self.session}:pilot-{next(self._numbers)}"
-        return Slurm().submit(Path(script), [], [], tag)
+        return Slurm().submit(Path(script), [], [], f"{self._tag}{next(self._numbers)}")
+
+    def sweep(self) -> None:
+        """End all pilots of this session that are in the queue, heard of or not.
+
+        Raises
+        ------
+        LaunchError
+            Slurm does not answer.
+        """
+        tagged = Slurm().tagged().items()
+        left = [job for job, tag in tagged if tag.startswith(self._tag)]
+        if left:
+            self.cancel(left)
+
+    @property
+    def _tag(self) -> str:
+        return f"hpckit:{self.run.id}:{self.session}:pilot-"
 
     def cancel(self, ids: Sequence[str]) -> None:
         """End pilots, queued or running.

@@ -23,6 +23,7 @@ from hpckit.run.engines.pilots import Backlog, Pilots
 from hpckit.run.sizing import TARGET_SECONDS
 from hpckit.spec.job import Job
 from hpckit.store.logs import BoundedLog
+from hpckit.store.progress import Muster
 from hpckit.store.provenance import usable_cores
 
 DEFAULT = "processes"
@@ -136,6 +137,10 @@ class Engine(Executor):
     def has_room(self, flying: int) -> bool:
         """Tell whether it should have one more call, `flying` being in flight."""
         return flying < AHEAD * self.workers
+
+    def muster(self) -> Muster | None:
+        """Return how many workers there are, for an engine whose workers come and go."""
+        return None
 
     def expect(self, backlog: Backlog) -> None:
         """Hear what is left of the farm, for an engine that can have more workers or fewer."""

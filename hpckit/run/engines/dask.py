@@ -19,6 +19,7 @@ from hpckit.run.engines import Engine, Workplace
 from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.dask_ground import GivenScheduler, Ground, OwnCluster, patience
 from hpckit.run.engines.pilots import Backlog
+from hpckit.store.progress import Muster
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,6 +76,10 @@ class DaskEngine(Engine):
     def abandon(self, call: Future[Any]) -> None:
         """End the worker at a call."""
         self._begin(self._abandon(self._pickled[call]))
+
+    def muster(self) -> Muster | None:
+        """Return how many workers there are, wanted, and queued, where pilots hold them."""
+        return self._ground.muster
 
     def expect(self, backlog: Backlog) -> None:
         """Hear what is left of the farm: pilots come and go by it."""

@@ -14,6 +14,7 @@ from hpckit.errors import HpckitError, LaunchError
 from hpckit.jobstates import JobState
 from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.pilots import Backlog, Pilots, pilots_wanted
+from hpckit.store.progress import Muster
 
 ASK_SECONDS = 5.0
 """Between two questions to the batch scheduler how the pilots stand."""
@@ -57,24 +58,6 @@ class Pilot:
         return self.idle_since is not None and now > self.idle_since + IDLE_SECONDS
 
 
-@dataclass(frozen=True)
-class Muster:
-    """How many workers there are.
-
-    Attributes
-    ----------
-    wanted
-        By the work that is left.
-    lost
-        Pilots that ended before they were to.
-    """
-
-    wanted: int = 0
-    queued: int = 0
-    running: int = 0
-    lost: int = 0
-
-
 @dataclass
 class Fleet:
     """The pilots of a session; everything here belongs to one event loop.
@@ -88,7 +71,7 @@ class Fleet:
     cluster: Any
     pilots: Pilots
     fleet: dict[str, Pilot] = field(default_factory=dict)
-    muster: Muster = Muster()
+    muster: Muster = field(default_factory=Muster)
     names: int = 0
     lost: int = 0
     failed_starts: int = 0
@@ -128,8 +111,21 @@ class Fleet:
         """End all pilots, queued and running."""
         for task in (self.changing, self.asking):
             if task is not None:
-                await asyncio.wait({task})
-        await self._part(list(self.fleet.values()))
+                await asyncio.wait({task}, timeout=LEAVE_SECONDS)
+        if self.fleet:
+            await self._part(list(self.fleet.values()))
+        await self._sweep()
+
+    async def cancel(self) -> None:
+        """End all pilots at once, whatever they are at."""
+        for pilot in list(self.fleet.values()):
+            self._forget(pilot, is_over=True)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Cancel what is in the queue for this session, known here or not."""
+        with suppress(HpckitError):
+            await asyncio.to_thread(self.pilots.queue.sweep)
 
     def _look(self, crew: Crew) -> None:
         """Take note of what the pilots have become."""

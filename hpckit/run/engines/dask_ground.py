@@ -22,6 +22,7 @@ from hpckit.run.engines import Workplace
 from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.dask_worker import Settle, end_process, silence
 from hpckit.run.engines.pilots import Backlog
+from hpckit.store.progress import Muster
 
 LOOPBACK = "127.0.0.1"
 
@@ -72,9 +73,15 @@ class Ground(Protocol):
     ----------
     grows
         Whether there may be no workers for as long as it takes.
+    muster
+        How many workers there are, where they come and go.
     """
 
     grows: bool
+
+    @property
+    def muster(self) -> Muster | None:
+        """How many workers there are, where they come and go."""
 
     async def open(self) -> Client:
         """Return a client of the scheduler."""
@@ -108,6 +115,7 @@ class OwnCluster:
     """
 
     grows = False
+    muster = None
 
     def __init__(self, place: Workplace) -> None:
         self._place = place
@@ -219,6 +227,7 @@ class GivenScheduler:
     """A scheduler that is there already, with the workers that it has."""
 
     grows = False
+    muster = None
 
     def __init__(self, place: Workplace) -> None:
         assert place.address is not None

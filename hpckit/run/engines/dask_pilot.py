@@ -7,13 +7,14 @@ import logging
 import os
 import random
 import signal
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Nanny
-from distributed.comm import get_address_host_port
+from distributed import Nanny, Security
+from distributed.comm import connect, get_address_host_port
 from distributed.utils import get_ip
 
 from hpckit.errors import LaunchError
@@ -26,8 +27,14 @@ TOPIC = "hpckit-pilots"
 ENDED, LEAVING = "ended", "leaving"
 """What pilots tell the driver under it: how a worker ended, and that their time is nearly up."""
 
+ANSWER_SECONDS = 15.0
+"""For which the driver is knocked at."""
+
 START_SECONDS = 60
 """What a worker has to reach the scheduler."""
+
+TERM_SECONDS = 5.0
+"""In which what is at work may end, once the job is cancelled or has to make way."""
 
 STAGGER = 0.1
 """Of its time a pilot may leave earlier, so that they do not all leave together."""
@@ -72,23 +79,54 @@ async def _work(folder: Path, log: Path, slots: int, lifetime: float | None) -> 
         "silence_logs": logging.CRITICAL,
         "plugins": (Settle(log),),
     }
+    _require_answer(address)
     nannies = [_Nanny(address, name=f"{job}/{number}", **options) for number in range(slots)]
     try:
         await asyncio.gather(*(nanny.start() for nanny in nannies))
     except Exception as error:
         raise LaunchError(f"no worker reaches the driver at {address}: {error}") from error
-    leaving = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        loop.add_signal_handler(signum, leaving.set)
-    if lifetime is not None:
-        loop.call_later(lifetime * (1 - STAGGER * random.random()), leaving.set)
-    ended = asyncio.ensure_future(asyncio.gather(*(nanny.finished() for nanny in nannies)))
-    told = asyncio.ensure_future(leaving.wait())
-    await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
-    if not ended.done():
+    ended = asyncio.gather(*(nanny.finished() for nanny in nannies))
+    until: set[asyncio.Future[Any]] = {ended, asyncio.ensure_future(_gone(address, security))}
+    leaving: asyncio.Future[float | None] = asyncio.ensure_future(_leaving(lifetime))
+    await asyncio.wait({*until, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    if leaving.done():
         nannies[0].log_event(TOPIC, {"what": LEAVING, "job": job})
-        await ended
+        await asyncio.wait(until, timeout=leaving.result(), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.gather(*(nanny.close() for nanny in nannies), return_exceptions=True)
+
+
+async def _leaving(lifetime: float | None) -> float | None:
+    """Wait until it is time to leave; return how long that may take."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[float | None] = loop.create_future()
+
+    def leave(seconds: float | None) -> None:
+        if not told.done():
+            told.set_result(seconds)
+
+    loop.add_signal_handler(signal.SIGTERM, leave, TERM_SECONDS)
+    if lifetime is not None:
+        loop.call_later(lifetime * (1 - STAGGER * random.random()), leave, None)
+    return await told
+
+
+async def _gone(address: str, security: Security) -> None:
+    """Wait until the driver is gone."""
+    with suppress(OSError):
+        comm = await connect(address, **security.get_connection_args("worker"))
+        # It has nothing to say here.
+        await comm.read()
+
+
+def _require_answer(address: str) -> None:
+    """Check that the driver can be reached: a nanny would try for long, and not say why."""
+    try:
+        socket.create_connection(get_address_host_port(address), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise LaunchError(
+            f"the driver at {address} cannot be reached ({error.strerror or error}): if it goes "
+            'on, name its network that nodes reach, interface = "…" in the site'
+        ) from None
 
 
 def job_id() -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from contextlib import suppress
 from typing import Any
 
 import dask
-from dask_jobqueue import SLURMCluster
-from dask_jobqueue.slurm import SLURMJob
 from distributed import Client
 from distributed.core import Status
 
@@ -22,6 +21,14 @@ from hpckit.run.engines.dask_ground import DRIVER, LOOPBACK, OWN
 from hpckit.run.engines.dask_pilot import ENDED, LEAVING, TOPIC, end_worker
 from hpckit.run.engines.dask_worker import silence
 from hpckit.run.engines.pilots import Backlog, Pilots
+from hpckit.store.progress import Muster
+
+_before = signal.getsignal(signal.SIGINT)
+from dask_jobqueue import SLURMCluster  # noqa: E402
+from dask_jobqueue.slurm import SLURMJob  # noqa: E402
+
+# Its import has Ctrl-C end the process on the spot.
+signal.signal(signal.SIGINT, _before)
 
 REASON_SECONDS = 1.0
 """For which word is waited for of how a worker ended, and of one that is to end."""
@@ -101,8 +108,14 @@ class PilotGround:
             await asyncio.wait_for(ended, REASON_SECONDS)
 
     async def end_all(self, busy: set[str]) -> None:
-        """Kill what is at work; the pilots themselves are ended by `close`."""
-        await asyncio.gather(*(self.end(address) for address in busy))
+        """Cancel all pilots, whatever they are at."""
+        if self._fleet is not None:
+            await self._fleet.cancel()
+
+    @property
+    def muster(self) -> Muster:
+        """How many workers there are."""
+        return Muster() if self._fleet is None else self._fleet.muster
 
     def tend(self, crew: Crew, backlog: Backlog) -> None:
         """Have as many pilots as the work that is left is worth; see `Fleet.tend`."""

@@ -39,6 +39,10 @@ class PilotQueue(Protocol):
         """End pilots, queued or running."""
         ...
 
+    def sweep(self) -> None:
+        """End all pilots of this session that are in the queue."""
+        ...
+
     def states(self, ids: Iterable[str]) -> dict[str, JobState]:
         """Return how pilots stand, by id; what is in the queue no more has ended.
 

@@ -1,0 +1,223 @@
+"""Farms whose workers are batch jobs of a real cluster, which come and go with the work."""
+
+from __future__ import annotations
+
+import json
+import signal
+import stat
+import time
+from collections import Counter
+
+import h5py
+import pytest
+from cluster.hpckit_there import There
+
+pytest.importorskip("dask_jobqueue")
+
+NAP = """
+    import os, time
+    from hpckit import farm
+
+    @farm(mem="150M", walltime="10m")
+    def nap(task, i: int = 0):
+        time.sleep(float(os.environ.get("NAP", 0.01)))
+        return {"x": task.rng.random(), "square": i * i}
+"""
+ON_PILOTS = ("--engine", "dask", "--site", "here.toml", "--max-workers", 4, "--workers", 2)
+
+
+@pytest.fixture
+def there(slurm):
+    """hpckit on the cluster, which other tests use too."""
+    return There(slurm)
+
+
+@pytest.fixture
+def alone(slurm_alone):
+    """hpckit on a cluster that a test may break."""
+    return There(slurm_alone)
+
+
+def queue(there) -> list[str]:
+    """Return the ids of the pilots in the queue."""
+    return there.slurm("squeue", "-h", "-n", "nap-pilot", "-o", "%i").split()
+
+
+def states(there) -> Counter[str]:
+    """Return the states of this test's pilots, which lie in its folder."""
+    options = ["-X", "-n", "-P", "-S", "now-10minutes", "-o", "State,WorkDir"]
+    rows = [row.split("|") for row in there.slurm("sacct", *options).splitlines()]
+    return Counter(state.split()[0] for state, folder in rows if folder == str(there.folder))
+
+
+def own_run(there):
+    """Return the folder of the one run, once it is there."""
+    there.slurm.wait_for(lambda: list(there.folder.glob("runs/*/run.json")))
+    (manifest,) = there.folder.glob("runs/*/run.json")
+    return manifest.parent
+
+
+def status(there) -> dict[str, object]:
+    return json.loads(there("status", own_run(there), "--json"))
+
+
+def wait_for_tasks(there) -> None:
+    """Wait until some tasks are done."""
+    there.slurm.wait_for(lambda: status(there)["done"], 90)
+
+
+def test_workers_in_batch_jobs_give_what_one_process_gives(there):
+    there.job(NAP)
+    there("run", "job.py", "i=range(1,1001)", *ON_PILOTS)
+    run = own_run(there)
+    assert there.digest(run) == there.local_digest("job.py", "i=range(1,1001)")
+    assert states(there) == {"COMPLETED": 2}
+    assert not (run / "contact").exists()
+    assert there.manifest(run).elastic.most == 4
+
+
+def test_how_many_workers_there_are(there):
+    there.job(NAP)
+    driver = there.start("run", "job.py", "i=range(1,601)", *ON_PILOTS, env={"NAP": "0.2"})
+    wait_for_tasks(there)
+    there.slurm.wait_for(lambda: status(there)["workers"]["running"] == 4, 60)
+    assert status(there)["workers"] == {"wanted": 4, "queued": 0, "running": 4, "lost": 0}
+    assert "workers  4 of 4 workers" in there("status", own_run(there))
+    contact = own_run(there) / "contact"
+    assert stat.S_IMODE(contact.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in contact.iterdir()} == {0o600}
+    driver.send_signal(signal.SIGINT)
+    driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    there.slurm.wait_for(lambda: not set(queue(there)) & pilots_of(there), 30)
+    assert not contact.exists()
+
+
+def pilots_of(there) -> set[str]:
+    """Return the ids of the pilots that have begun to work for the one run."""
+    return {path.stem.removeprefix("pilot-") for path in own_run(there).glob("logs/pilot-*.log")}
+
+
+def test_a_task_that_takes_its_worker_down_fails_alone(there):
+    there.job(
+        """
+        import os
+        from hpckit import farm
+
+        @farm(mem="150M")
+        def die(i: int = 0):
+            if i == 7:
+                os.kill(os.getpid(), 9)
+            return {"y": i + 1}
+        """
+    )
+    ended = there.run("run", "job.py", "i=range(0,30)", *ON_PILOTS)
+    assert ended.code == 3
+    assert "task 7 failed: the worker process was killed by SIGKILL" in ended.stderr
+    with h5py.File(own_run(there) / "results.h5") as file:
+        assert file["task_state"][()].tolist().count(1) == 29
+
+
+def test_a_killed_driver_leaves_pilots_that_end_by_themselves(there):
+    there.job(NAP)
+    driver = there.start("run", "job.py", "i=range(1,301)", *ON_PILOTS, env={"NAP": "0.1"})
+    wait_for_tasks(there)
+    mine = pilots_of(there)
+    assert mine
+    driver.kill()
+    driver.communicate()
+    there.slurm.wait_for(lambda: not set(queue(there)) & pilots_of(there), 60)
+    there("resume", own_run(there))
+    alike = there.local_digest("job.py", "i=range(1,301)")
+    assert there.digest(own_run(there)) == alike
+    assert len(pilots_of(there)) > len(mine)
+
+
+def test_pilots_that_somebody_cancels_are_replaced(there):
+    there.job(NAP)
+    driver = there.start("run", "job.py", "i=range(1,401)", *ON_PILOTS, env={"NAP": "0.1"})
+    wait_for_tasks(there)
+    there.slurm("scancel", *pilots_of(there))
+    stdout, stderr = driver.communicate(timeout=120)
+    assert driver.returncode == 0, stderr
+    assert "400 tasks done" in stdout
+    alike = there.local_digest("job.py", "i=range(1,401)")
+    assert there.digest(own_run(there)) == alike
+
+
+def test_pilots_whose_time_is_up_are_replaced(there):
+    there.job(NAP.replace("10m", "1m"))
+    ended = there.run("run", "job.py", "i=range(1,301)", *ON_PILOTS, env={"NAP": "0.5"})
+    assert ended.code == 0, ended.stderr
+    assert len(pilots_of(there)) > 2
+    assert set(states(there)) <= {"COMPLETED", "CANCELLED"}
+
+
+def test_pilots_that_cannot_work_end_the_run_with_the_reason(there):
+    _, facts = there.site_text.split("\n", 1)
+    there.site.write_text(f'prologue = ["echo no python here >&2; exit 9"]\n{facts}')
+    there.job(NAP)
+    ended = there.run("run", "job.py", "i=range(1,11)", *ON_PILOTS)
+    assert ended.code == 1
+    assert "pilots end before they have worked: job " in ended.stderr
+    assert "failed: no python here" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--max-workers", 2, "--min-workers", 3), "--min-workers 3 is more than --max-workers 2"),
+        (("--max-workers", 2, "--workers", 3), "would hold more workers than --max-workers 2"),
+        (("--site", "here.toml", "--engine", "threads"), "the engine threads has no workers in b"),
+        (("--site", "here.toml", "--address", "tcp://h:1"), "--address and --site exclude each"),
+        (
+            (
+                "--site",
+                "nix.toml",
+            ),
+            "--site nix.toml: there is no nix.toml",
+        ),
+    ],
+)
+def test_what_is_refused_leaves_nothing(there, arguments, told):
+    there.job(NAP)
+    engine = () if "--engine" in arguments else ("--engine", "dask")
+    ended = there.run("run", "job.py", *engine, *arguments)
+    assert ended.code == 2
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not list(there.folder.glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("interface", "told"),
+    [("nix9", "interface = 'nix9' of the site is no network of this machine"), ("lo", None)],
+)
+def test_the_network_that_the_site_names(there, interface, told):
+    there.site.write_text(f'interface = "{interface}"\n{there.site_text}')
+    there.job(NAP)
+    ended = there.run("run", "job.py", "i=range(1,11)", *ON_PILOTS)
+    if told is None:
+        assert ended.code == 1
+        assert "the driver at tls://127.0.0.1:" in ended.stderr
+    else:
+        assert ended.code == 2
+        assert told in ended.stderr
+        assert not list(there.folder.glob("runs/*"))
+
+
+def test_nodes_that_die_or_are_cut_off_lose_nothing(alone):
+    alone.job(NAP)
+    driver = alone.start("run", "job.py", "i=range(1,601)", *ON_PILOTS, env={"NAP": "0.1"})
+    wait_for_tasks(alone)
+    first = alone.slurm("squeue", "-h", "-t", "R", "-o", "%N").split()[0]
+    alone.slurm.cluster.kill(first)
+    time.sleep(3)
+    others = [n for n in alone.slurm("squeue", "-h", "-t", "R", "-o", "%N").split() if n != first]
+    if others:
+        alone.slurm.cluster.cut(others[0])
+    stdout, stderr = driver.communicate(timeout=200)
+    assert driver.returncode == 0, stderr
+    assert "600 tasks done" in stdout
+    alike = alone.local_digest("job.py", "i=range(1,601)")
+    assert alone.digest(own_run(alone)) == alike
