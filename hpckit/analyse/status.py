@@ -12,7 +12,7 @@ from hpckit.jobstates import JobState, Standing
 from hpckit.store import manifest as manifests
 from hpckit.store.failure import read_failure
 from hpckit.store.manifest import Manifest, State
-from hpckit.store.progress import Progress, read_progress
+from hpckit.store.progress import Muster, Progress, read_progress
 from hpckit.store.rundir import RunDir, runs_root
 
 
@@ -36,6 +36,8 @@ class Status:
         How to go on, a command; None where nothing is to be done.
     merged
         Of a farm whose results are merged: how many tasks are not in it, in words.
+    muster
+        How many workers there are, where they come and go.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Status:
     next: str | None
     standing: Standing | None = None
     merged: str | None = None
+    muster: Muster | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it in JSON's types; tasks or steps under ``done``, ``failed`` and ``total``."""
@@ -70,15 +73,10 @@ class Status:
             "rate": self.rate,
             "seconds_left": self.left,
             "jobs": self._jobs(),
-            "workers": self._workers(),
+            "workers": None if self.muster is None else asdict(self.muster),
             "waits_for": self.standing.waits_for if self.standing else None,
             "next": self.next,
         }
-
-    def _workers(self) -> dict[str, int] | None:
-        """Return how many workers are wanted, queued, running and lost, where they come and go."""
-        muster = self.progress.muster if self.progress else None
-        return None if muster is None else asdict(muster)
 
     def _jobs(self) -> dict[str, int]:
         """Return how many jobs or elements there are of each class."""
@@ -113,8 +111,8 @@ class Status:
         again = f" in {self.sessions} sessions" if self.sessions > 1 else ""
         if self.seconds or self.standing is None:
             facts.append(("time", duration(self.seconds) + again))
-        if self.progress and self.progress.muster:
-            facts.append(("workers", str(self.progress.muster)))
+        if self.muster:
+            facts.append(("workers", str(self.muster)))
         if self.rate is not None:
             facts.append(("rate", f"{self.rate:.3g} {unit}/s"))
         if self.left is not None:
@@ -169,6 +167,7 @@ def status(run: RunDir, standing: Standing | None = None) -> Status:
     state = manifest.effective_state()
     counts = sealed_counts(run, manifest) if manifest.job.kind == "farm" else None
     progress = read_progress(run.progress) if state is State.RUNNING else None
+    told = progress or (read_progress(run.progress) if _is_driven(manifest, standing) else None)
     rate = _rate(manifest, progress)
     return Status(
         manifest.id,
@@ -184,6 +183,14 @@ def status(run: RunDir, standing: Standing | None = None) -> Status:
         next_step(run, manifest, state, counts),
         standing,
         None if progress else left_out(manifest, counts),
+        told.muster if told else None,
+    )
+
+
+def _is_driven(manifest: Manifest, standing: Standing | None) -> bool:
+    """Tell whether a submitted run's driver is at work, whose workers are other jobs."""
+    return (
+        manifest.elastic is not None and standing is not None and standing.state is JobState.RUNNING
     )
 
 

@@ -224,4 +224,5 @@ def wish_again(run: Run) -> Wish:
         partition=latest.partition,
         options=latest.options,
         excluded=latest.excluded,
+        elastic=run.manifest.elastic,
     )

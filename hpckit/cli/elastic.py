@@ -28,11 +28,23 @@ def elastic_of(
     Raises
     ------
     UsageError
-        There is no such site, or fewer workers at most than at least.
+        There is no such site; or as `elastic_on`.
     """
     if site is None and least is None and most is None:
         return None
     from hpckit.spec.site import load_site
+
+    return elastic_on(load_site(site), least, most, slots)
+
+
+def elastic_on(site: Site, least: int | None, most: int | None, slots: int | None) -> Elastic:
+    """Return how workers are to come and go on a site.
+
+    Raises
+    ------
+    UsageError
+        There are to be fewer workers at most than at least, or than in each job.
+    """
     from hpckit.store.elastic import Elastic
 
     least = least or 0
@@ -43,7 +55,7 @@ def elastic_of(
         raise UsageError(
             f"--workers {slots}: each batch job would hold more workers than --max-workers {most}"
         )
-    return Elastic(site=load_site(site), least=least, most=most, slots=slots)
+    return Elastic(site=site, least=least, most=most, slots=slots)
 
 
 def pilots_for(run: Run, elastic: Elastic) -> Pilots:

@@ -63,9 +63,13 @@ def _taken(directory: RunDir, session: int, held: ExitStack) -> Run:
 
 def scheduled_element(path: Path, session: int, number: int, workers: int) -> NoReturn:
     """Be an element of an array whose elements share the tasks of a farm."""
+    from hpckit.cli.elastic import pilots_for
     from hpckit.cli.terminal import lines
     from hpckit.run.element import open_element
     from hpckit.store.rundir import RunDir
 
     element = open_element(RunDir(path), session, number)
-    sys.exit(element.work(workers, lines(f"element {number}")))
+    elastic = element.run.manifest.elastic
+    pilots = None if elastic is None else pilots_for(element.run, elastic)
+    what = f"element {number}" if pilots is None else element.run.job.name
+    sys.exit(element.work(element.place(workers, pilots), lines(what)))

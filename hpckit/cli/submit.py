@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 @site_option
 @click.option("--partition", metavar="NAME", help="Of the site  [default: the first that fits]")
+@click.option(
+    "--engine",
+    type=click.Choice(["dask"]),
+    help="Its workers are jobs of their own, which come and go with the work that is left.",
+)
+@click.option("--min-workers", type=click.IntRange(0), help="Of the engine dask: at least.")
+@click.option("--max-workers", type=click.IntRange(1), help="At most  [default: 100]")
 @click.option("--elements", type=click.IntRange(1), help="Array elements that share the tasks.")
 @click.option("--workers", type=click.IntRange(1), help="Tasks at a time in each element.")
 @click.option("--max-running", type=click.IntRange(1), help="Elements at a time.")
@@ -59,6 +66,9 @@ def command(
     parameters: tuple[str, ...],
     site: str | None,
     partition: str | None,
+    engine: str | None,
+    min_workers: int | None,
+    max_workers: int | None,
     elements: int | None,
     workers: int | None,
     max_running: int | None,
@@ -78,6 +88,7 @@ def command(
 ) -> None:
     """Submit a job, print its run's id, and return."""
     limit_threads(1)
+    from hpckit.cli.elastic import elastic_on
     from hpckit.render.submission import checked_options
     from hpckit.spec.load import load_job
     from hpckit.spec.site import load_site
@@ -88,7 +99,17 @@ def command(
 
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
-    Means(workers=workers, ranks=ranks).require_fitting(loaded.job)
+    means = Means(
+        engine=engine,
+        workers=workers,
+        ranks=ranks,
+        min_workers=min_workers,
+        max_workers=max_workers,
+        on_site=site if engine else None,
+    )
+    means.require_fitting(loaded.job)
+    if engine and (elements or max_running):
+        raise UsageError("--elements and --max-running are for arrays: leave --engine")
     refuse_rules(loaded.job, rules)
     if loaded.job.kind == "spmd" and (elements or max_running):
         raise UsageError("--elements and --max-running are for farms: an spmd job is one job")
@@ -104,6 +125,7 @@ def command(
         after=_after(after, output),
         hold=hold,
         options=checked_options(sbatch),
+        elastic=elastic_on(where, min_workers, max_workers, workers) if engine else None,
     )
     contained = chosen_image(image, loaded, where)
     if dry_run:
@@ -147,7 +169,10 @@ def tell(manifest: Manifest, *, as_json: bool = False) -> None:
         return
     jobs = " and ".join(latest.ids)
     what = f"job {jobs}"
-    if latest.elements is not None:
+    if manifest.elastic is not None:
+        most = counted(manifest.elastic.most, "worker")
+        what = f"job {jobs}, the driver of {counted(latest.tasks, 'task')} on up to {most}"
+    elif latest.elements is not None:
         array = "array" if len(latest.ids) == 1 else "arrays"
         shares = f"{counted(latest.tasks, 'task')} in {counted(latest.elements, 'element')}"
         what = f"{array} {jobs}, {shares} of {counted(latest.workers, 'worker')}"

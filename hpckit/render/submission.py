@@ -19,6 +19,7 @@ from hpckit.spec.site import Partition, Site
 from hpckit.store.rundir import RunDir
 from hpckit.store.submission import first_array
 from hpckit.threads import thread_exports
+from hpckit.units import Memory
 from hpckit.variables import NTASKS, WARNING
 
 RESERVED = (
@@ -29,6 +30,9 @@ RESERVED = (
 
 WORKERS = 4
 """Tasks at a time in an element, where the user does not say: more wait longer for a free node."""
+
+DRIVER = Resources(mem=Memory.parse("1G"))
+"""What a driver needs that does no task itself: measured with a million tasks, times six."""
 
 ELEMENTS = 100
 """Elements of an array, where the user does not say: enough to use a cluster, few files."""
@@ -54,6 +58,8 @@ class Plan:
         Further options of sbatch.
     container
         That its programs work in.
+    is_driver
+        Whether its job does no task itself, but submits others that do.
     """
 
     run: RunDir
@@ -68,6 +74,12 @@ class Plan:
     excluded: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     container: Container | None = None
+    is_driver: bool = False
+
+    @property
+    def job_resources(self) -> Resources:
+        """What each job asks for."""
+        return DRIVER if self.is_driver else together(self.resources, self.slots)
 
     @property
     def slots(self) -> int:
@@ -82,7 +94,7 @@ class Plan:
         SpecError
             None fits, or the one that is named does not.
         """
-        return site.partition_for(together(self.resources, self.slots), self.partition)
+        return site.partition_for(self.job_resources, self.partition)
 
 
 def shared_out(
@@ -135,6 +147,8 @@ def run_script(plan: Plan, site: Site) -> Script:
     SpecError
         No partition of the site fits, or an option is not allowed.
     """
+    if plan.is_driver:
+        return _driver(plan, site)
     return _array(plan, site) if plan.job.kind == "farm" else _ranks(plan, site)
 
 
@@ -186,6 +200,24 @@ def _array(plan: Plan, site: Site) -> Script:
         own=array,
         variables={**launcher, **_exports(plan, site)},
         launch=program,
+        workers=plan.workers,
+        id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
+    )
+
+
+def _driver(plan: Plan, site: Site) -> Script:
+    """Return the script of a driver: an array of one element, without an image of its own."""
+    partition = plan.partition_on(site)
+    longest = partition.max_walltime if partition else None
+    return _script(
+        plan,
+        site,
+        template="driver.sh",
+        title=f"{plan.job.name}: the driver of {plan.tasks} tasks, whose workers are other jobs",
+        asked=DRIVER.updated(walltime=longest or plan.resources.walltime),
+        own={"array": "0"},
+        variables={} if site.scratch is None else {"TMPDIR": site.scratch},
+        launch=[*_arguments(plan, None), "--workers", str(plan.workers), "--element", "0"],
         workers=plan.workers,
         id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
     )
@@ -248,7 +280,7 @@ def _script(
         variables={WARNING: f"{policy.signal}@{warning}", **variables},
         launch=launch,
         workers=workers,
-        kept=kept_patterns(plan.container, site.environment),
+        kept=kept_patterns(None if plan.is_driver else plan.container, site.environment),
         exits=plan.run.exits,
         id=id,
         signal=policy.signal,
@@ -258,8 +290,12 @@ def _script(
 
 
 def _program(plan: Plan) -> list[str]:
+    return _arguments(plan, plan.container)
+
+
+def _arguments(plan: Plan, container: Container | None) -> list[str]:
     arguments = ["exec", str(plan.run.path), "--session", str(plan.session)]
-    return hpckit_argv(plan.container, arguments)
+    return hpckit_argv(container, arguments)
 
 
 def _exports(plan: Plan, site: Site) -> dict[str, str]:

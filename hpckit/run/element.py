@@ -15,7 +15,8 @@ from hpckit.errors import BusyError, Interrupted
 from hpckit.jobstates import NO_PROGRESS, TIME_IS_UP
 from hpckit.processes import interruptible
 from hpckit.run.agenda import Agenda, Scattered
-from hpckit.run.engines import Workplace, default_engine, engine_class
+from hpckit.run.engines import ELASTIC, Workplace, default_engine, engine_class
+from hpckit.run.engines.pilots import Pilots
 from hpckit.run.farm import FarmDriver
 from hpckit.run.notice import Notice
 from hpckit.run.sealing import Sealer
@@ -62,12 +63,16 @@ class Element:
     job: str
     begun: float = field(default_factory=time.time)
 
+    def place(self, workers: int, pilots: Pilots | None = None) -> Workplace:
+        """Return where its tasks are worked off: by so many processes here, or in other jobs."""
+        return Workplace(workers, self.run.dir.log(f"element-{self.number:06d}"), pilots=pilots)
+
     @property
     def prefix(self) -> str:
         """The beginning of the names of its segments."""
         return writer_name(self.submission.session, self.number)
 
-    def work(self, workers: int, report: Report) -> int:
+    def work(self, place: Workplace, report: Report) -> int:
         """Do what is missing of its share; return the exit status.
 
         It is 0 if all its tasks are done, 3 if some failed; 75 if its time was up before, and
@@ -82,7 +87,7 @@ class Element:
         """
         limit_threads(self.run.job.resources.cpus_per_task)
         left, tried = self._left()
-        driver = self._driver(left, tried, workers, report)
+        driver = self._driver(left, tried, place, report)
         notice = Notice.from_environment()
         with interruptible(), notice.heeded(lambda: driver.drain(notice.seconds - LAST_SECONDS)):
             try:
@@ -121,18 +126,19 @@ class Element:
         self,
         left: NDArray[np.int64],
         tried: NDArray[np.int32] | None,
-        workers: int,
+        place: Workplace,
         report: Report,
     ) -> FarmDriver:
-        make, merge = engine_class(default_engine(self.run.job)), Merge.of(self.run.job)
-        place = Workplace(workers, self.run.dir.log(f"element-{self.number:06d}"))
+        name = default_engine(self.run.job) if place.pilots is None else ELASTIC
+        make, merge = engine_class(name), Merge.of(self.run.job)
+        told = None if place.pilots is None else self.run.dir.progress
         return FarmDriver(
             spec=farm_spec(self.run),
             make_engine=lambda: make(place),
             agenda=Agenda(deque([Scattered(left)]), aligned=merge is not None),
             rules=self.run.manifest.job.rules,
             sealer=Sealer(SegmentWriter(self.run.dir.segments, self.prefix, merge)),
-            publisher=Publisher(None, report),
+            publisher=Publisher(told, report),
             total=len(left),
             tried=tried,
         )

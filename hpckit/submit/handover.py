@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hpckit.spec.resources import Resources
     from hpckit.spec.site import Site
     from hpckit.store.block import TaskState
+    from hpckit.store.elastic import Elastic
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Wish:
         Further options of sbatch.
     cause
         The class of the failure that makes hpckit submit again by itself.
+    elastic
+        How a farm's workers come and go, in jobs of their own; the job is their driver's.
     """
 
     resources: Resources
@@ -60,6 +63,7 @@ class Wish:
     options: Mapping[str, str] = field(default_factory=dict)
     excluded: Sequence[str] = ()
     cause: str | None = None
+    elastic: Elastic | None = None
 
 
 def plan(
@@ -82,7 +86,9 @@ def plan(
 
     elements: int | None = None
     workers: int | None = None
-    if job.kind == "farm":
+    if wish.elastic is not None:
+        elements, workers = 1, wish.elastic.most
+    elif job.kind == "farm":
         elements, workers = shared_out(
             job,
             wish.resources,
@@ -105,6 +111,7 @@ def plan(
         excluded=wish.excluded,
         options=wish.options,
         container=container,
+        is_driver=wish.elastic is not None,
     )
 
 
@@ -242,7 +249,12 @@ def _hand_over(run: Run, submission: Submission, script: Path, wish: Wish) -> Ma
     """Give the script to sbatch, once for each array; the ids go into the manifest at once."""
     before = manifests.read(run.dir.manifest)
     manifest = run.manifest.with_submission(
-        submission, state=State.SUBMITTED, reason=None, driver=None, finished=None
+        submission,
+        state=State.SUBMITTED,
+        reason=None,
+        driver=None,
+        finished=None,
+        elastic=wish.elastic,
     )
     manifest.write(run.dir.manifest)
     jobs: list[ScheduledJob] = []

@@ -14,6 +14,8 @@ from hpckit.submit.accounting import in_queue
 from hpckit.submit.client import ask
 from hpckit.submit.slurm import Slurm
 
+PILOT = "pilot-"
+
 
 @dataclass
 class SlurmPilots:
@@ -42,24 +44,19 @@ class SlurmPilots:
         LaunchError
             Slurm does not answer.
         """
-        return Slurm().submit(Path(script), [], [], f"{self._tag}{next(self._numbers)}")
+        return Slurm().submit(
+            Path(script), [], [], f"{tag_of(self.run)}{self.session}:{PILOT}{next(self._numbers)}"
+        )
 
     def sweep(self) -> None:
-        """End all pilots of this session that are in the queue, heard of or not.
+        """End all pilots of the run that are in the queue, heard of or not.
 
         Raises
         ------
         LaunchError
             Slurm does not answer.
         """
-        tagged = Slurm().tagged().items()
-        left = [job for job, tag in tagged if tag.startswith(self._tag)]
-        if left:
-            self.cancel(left)
-
-    @property
-    def _tag(self) -> str:
-        return f"hpckit:{self.run.id}:{self.session}:pilot-"
+        end_pilots(self.run)
 
     def cancel(self, ids: Sequence[str]) -> None:
         """End pilots, queued or running.
@@ -89,6 +86,26 @@ class SlurmPilots:
             lines = self.run.log(f"pilot-{job}").read_text(errors="replace").splitlines()
             return next((line for line in reversed(lines) if line.strip()), "")
         return ""
+
+
+def end_pilots(run: RunDir) -> None:
+    """End all pilots of a run that are in the queue, whichever session they are of.
+
+    Raises
+    ------
+    LaunchError
+        Slurm does not answer.
+    """
+    slurm = Slurm()
+    tagged = slurm.tagged().items()
+    mine = [job for job, tag in tagged if tag.startswith(tag_of(run)) and f":{PILOT}" in tag]
+    if mine:
+        slurm.cancel(mine)
+
+
+def tag_of(run: RunDir) -> str:
+    """Return how the comments of all jobs of a run begin."""
+    return f"hpckit:{run.id}:"
 
 
 def addresses_of_nodes() -> list[str]:

@@ -160,6 +160,11 @@ def close(run: RunDir, standing: Standing) -> Manifest:
             # Somebody else has closed it, and may have gone on with it.
             return now
         found = reopen(run)
+        if found.manifest.elastic is not None:
+            from hpckit.submit.pilots import end_pilots
+
+            # Their driver may have been killed while they waited.
+            end_pilots(run)
         outcome = {str(state): count for state, count in standing.counts().items()}
         if found.job.kind == "farm":
             from hpckit.store.collect import collect_array

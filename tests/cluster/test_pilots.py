@@ -221,3 +221,43 @@ def test_nodes_that_die_or_are_cut_off_lose_nothing(alone):
     assert "600 tasks done" in stdout
     alike = alone.local_digest("job.py", "i=range(1,601)")
     assert alone.digest(own_run(alone)) == alike
+
+
+ELASTIC = ("--engine", "dask", "--max-workers", 4, "--workers", 2)
+
+
+def test_a_driver_in_a_batch_job_of_its_own(there):
+    there.job(NAP)
+    run = there.submit("job.py", "i=range(1,301)", *ELASTIC, nap=0.1)
+    there.slurm.wait_for(lambda: (there.state(run)["workers"] or {}).get("running") == 4, 60)
+    ended = there.run("wait", run)
+    assert ended.code == 0, ended
+    assert there.digest(run) == there.local_digest("job.py", "i=range(1,301)")
+    assert not (run / "contact").exists()
+    assert not set(queue(there)) & pilots_of(there)
+
+
+def test_a_cancelled_driver_leaves_nothing_in_the_queue(there):
+    there.job(NAP)
+    run = there.submit("job.py", "i=range(1,2001)", *ELASTIC, nap=0.1)
+    there.slurm.wait_for(lambda: (there.state(run)["workers"] or {}).get("running") == 4, 60)
+    mine = pilots_of(there)
+    there("cancel", run)
+    there.slurm.wait_for(lambda: not set(queue(there)) & mine, 40)
+    assert there.state(run)["state"] == "interrupted"
+    there("resume", run, "--here", "--engine", "threads", "--workers", 40)
+    assert there.digest(run) == there.local_digest("job.py", "i=range(1,2001)")
+
+
+def test_a_driver_whose_time_is_up_goes_on_from_the_queue(there):
+    there.site.write_text(
+        there.site_text.replace('max_walltime = "01:00:00"', 'max_walltime = "1m"')
+    )
+    there.job(NAP.replace('"10m"', '"1m"'))
+    run = there.submit("job.py", "i=range(1,301)", *ELASTIC, nap=0.5)
+    ended = there.run("wait", run)
+    assert ended.code == 0, ended
+    assert there.digest(run) == there.local_digest("job.py", "i=range(1,301)")
+    assert "--time=00:01:00" in (run / "job.sh").read_text()
+    rows = there.slurm("sacct", "-D", "-X", "-n", "-P", "-j", there.jobs(run)[0], "-o", "State")
+    assert rows.split().count("REQUEUED") + rows.split().count("COMPLETED") >= 2

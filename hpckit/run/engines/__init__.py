@@ -28,6 +28,9 @@ from hpckit.store.provenance import usable_cores
 
 DEFAULT = "processes"
 ASYNC_DEFAULT = "asyncio"
+ELASTIC = "dask"
+"""The one whose workers may be batch jobs of their own."""
+
 GROUP = "hpckit.engines"
 
 AHEAD = 2

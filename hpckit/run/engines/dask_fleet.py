@@ -123,7 +123,7 @@ class Fleet:
         await self._sweep()
 
     async def _sweep(self) -> None:
-        """Cancel what is in the queue for this session, known here or not."""
+        """Cancel what is in the queue for the run, known here or not."""
         with suppress(HpckitError):
             await asyncio.to_thread(self.pilots.queue.sweep)
 

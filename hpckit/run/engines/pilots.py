@@ -40,7 +40,7 @@ class PilotQueue(Protocol):
         ...
 
     def sweep(self) -> None:
-        """End all pilots of this session that are in the queue."""
+        """End all pilots of the run that are in the queue."""
         ...
 
     def states(self, ids: Iterable[str]) -> dict[str, JobState]:
