@@ -10,6 +10,7 @@ from hpckit.analyse.counts import Counts, left_out, sealed_counts
 from hpckit.analyse.values import duration, headline, printable
 from hpckit.jobstates import JobState, Standing
 from hpckit.store import manifest as manifests
+from hpckit.store.contact import forwarding
 from hpckit.store.failure import read_failure
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.progress import Muster, Progress, read_progress
@@ -38,6 +39,8 @@ class Status:
         Of a farm whose results are merged: how many tasks are not in it, in words.
     muster
         How many workers there are, where they come and go.
+    dashboard
+        The line that forwards dask's.
     """
 
     id: str
@@ -54,6 +57,7 @@ class Status:
     standing: Standing | None = None
     merged: str | None = None
     muster: Muster | None = None
+    dashboard: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it in JSON's types; tasks or steps under ``done``, ``failed`` and ``total``."""
@@ -73,6 +77,7 @@ class Status:
             "rate": self.rate,
             "seconds_left": self.left,
             "jobs": self._jobs(),
+            "dashboard": self.dashboard,
             "workers": None if self.muster is None else asdict(self.muster),
             "waits_for": self.standing.waits_for if self.standing else None,
             "next": self.next,
@@ -113,6 +118,8 @@ class Status:
             facts.append(("time", duration(self.seconds) + again))
         if self.muster:
             facts.append(("workers", str(self.muster)))
+        if self.dashboard:
+            facts.append(("dashboard", self.dashboard))
         if self.rate is not None:
             facts.append(("rate", f"{self.rate:.3g} {unit}/s"))
         if self.left is not None:
@@ -184,6 +191,7 @@ def status(run: RunDir, standing: Standing | None = None) -> Status:
         standing,
         None if progress else left_out(manifest, counts),
         told.muster if told else None,
+        forwarding(run.contact) if told else None,
     )
 
 

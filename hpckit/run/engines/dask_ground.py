@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 from contextlib import suppress
 from typing import Any, Protocol
 
 import cryptography  # noqa: F401  (for Security.temporary, which imports it late)
 import dask
 from dask.utils import parse_timedelta
-from distributed import Client, Nanny, Scheduler, Security
+from distributed import Client, Security
 from distributed.comm import connect
 from distributed.deploy.spec import SpecCluster
 
 from hpckit.errors import LaunchError, UsageError
-from hpckit.processes import ending
 from hpckit.run.engines import Workplace
 from hpckit.run.engines.dask_crew import Crew
+from hpckit.run.engines.dask_nanny import GRACE_SECONDS, GroupNanny, kill_group
+from hpckit.run.engines.dask_private import PrivateScheduler, PrivateWorker
 from hpckit.run.engines.dask_worker import Settle, end_process, silence
 from hpckit.run.engines.pilots import Backlog
 from hpckit.store.progress import Muster
@@ -28,9 +27,6 @@ LOOPBACK = "127.0.0.1"
 
 ANSWER_SECONDS = 10.0
 """For which a scheduler is looked for at the beginning."""
-
-GRACE_SECONDS = 2.0
-"""What workers get to end by themselves before they are killed."""
 
 REASON_SECONDS = 1.0
 """For which the exit status of a worker is waited for that the scheduler has missed."""
@@ -127,10 +123,10 @@ class OwnCluster:
         dask.config.set({**OWN, **DRIVER})
         security = Security.temporary()
         both = {"host": LOOPBACK, "protocol": "tls", "security": security}
-        web = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
         worker = {
             **both,
-            **web,
+            "dashboard": False,
+            "worker_class": PrivateWorker,
             "nthreads": 1,
             "memory_limit": None,
             "death_timeout": START_SECONDS,
@@ -139,7 +135,7 @@ class OwnCluster:
         }
         for left in reversed(range(STARTS)):
             self._cluster = SpecCluster(
-                scheduler={"cls": Scheduler, "options": {**both, **web}},
+                scheduler={"cls": PrivateScheduler, "options": {**both, "dashboard": False}},
                 workers={i: {"cls": _Nanny, "options": worker} for i in range(self._place.workers)},
                 security=security,
                 asynchronous=True,
@@ -177,14 +173,14 @@ class OwnCluster:
         """Kill a worker and what its task has started; its nanny starts another."""
         for nanny in self._nannies():
             if nanny.worker_address == address:
-                _kill(nanny.pid)
+                kill_group(nanny.pid)
 
     async def end_all(self, busy: set[str]) -> None:
         """Kill all workers, and what their tasks have started."""
         for nanny in self._nannies():
             # Or it would start another.
             nanny.close_gracefully()
-            _kill(nanny.pid)
+            kill_group(nanny.pid)
 
     async def close(self) -> None:
         """End the workers and the scheduler."""
@@ -199,28 +195,15 @@ class OwnCluster:
         return [] if self._cluster is None else list(self._cluster.workers.values())
 
 
-class _Nanny(Nanny):  # type: ignore[misc]
-    """Remembers how its workers ended, and ends what their tasks have started."""
+class _Nanny(GroupNanny):
+    """Remembers how its workers ended."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.endings: dict[str, str] = {}
-        self._group: int | None = None
 
-    async def instantiate(self) -> Any:
-        status = await super().instantiate()
-        self._group = self.pid
-        return status
-
-    def _on_worker_exit_sync(self, exitcode: int) -> None:
-        self.endings[str(self.worker_address)] = ending(exitcode)
-        if self._group is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._group, signal.SIGKILL)
-        super()._on_worker_exit_sync(exitcode)
-
-    async def close(self, timeout: float = GRACE_SECONDS, reason: str = "nanny-close") -> Any:
-        return await super().close(timeout=min(timeout, GRACE_SECONDS), reason=reason)
+    def note_end(self, address: str, how: str) -> None:
+        self.endings[address] = how
 
 
 class GivenScheduler:
@@ -310,15 +293,6 @@ def patience() -> float:
     It is what dask itself takes for the limit of a connection.
     """
     return float(parse_timedelta(dask.config.get("distributed.comm.timeouts.connect")))
-
-
-def _kill(pid: int | None) -> None:
-    if pid is None:
-        return
-    for kill in (os.killpg, os.kill):
-        # It may not have made a group yet.
-        with suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
 
 
 def _headline(error: BaseException) -> str:

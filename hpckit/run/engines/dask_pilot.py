@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Nanny, Security
+from distributed import Security
 from distributed.comm import connect, get_address_host_port
 from distributed.utils import get_ip
 
 from hpckit.errors import LaunchError
-from hpckit.processes import ending
-from hpckit.run.engines.certificates import read_certificates, told_address
-from hpckit.run.engines.dask_ground import GRACE_SECONDS, LOOPBACK, OWN
+from hpckit.run.engines.certificates import read_certificates
+from hpckit.run.engines.dask_ground import OWN
+from hpckit.run.engines.dask_nanny import GroupNanny, kill_group
+from hpckit.run.engines.dask_private import PrivateWorker
 from hpckit.run.engines.dask_worker import Settle, silence
+from hpckit.store.contact import told_address
 
 TOPIC = "hpckit-pilots"
 ENDED, LEAVING = "ended", "leaving"
@@ -75,7 +77,7 @@ async def _work(folder: Path, log: Path, slots: int, lifetime: float | None) -> 
         "memory_limit": None,
         "death_timeout": START_SECONDS,
         "dashboard": False,
-        "dashboard_address": f"{LOOPBACK}:0",
+        "worker_class": PrivateWorker,
         "silence_logs": logging.CRITICAL,
         "plugins": (Settle(log),),
     }
@@ -136,30 +138,11 @@ def job_id() -> str:
 
 def end_worker(dask_worker: Any = None) -> None:
     """Kill the worker of a nanny, and what its tasks have started; the nanny starts another."""
-    _kill_group(dask_worker.pid)
+    kill_group(dask_worker.pid)
 
 
-class _Nanny(Nanny):  # type: ignore[misc]
-    """Tells the driver how its workers ended, and ends what their tasks have started."""
+class _Nanny(GroupNanny):
+    """Tells the driver how its workers ended."""
 
-    _group: int | None = None
-
-    async def instantiate(self) -> Any:
-        status = await super().instantiate()
-        self._group = self.pid
-        return status
-
-    def _on_worker_exit_sync(self, exitcode: int) -> None:
-        address = str(self.worker_address)
-        self.log_event(TOPIC, {"what": ENDED, "address": address, "how": ending(exitcode)})
-        _kill_group(self._group)
-        super()._on_worker_exit_sync(exitcode)
-
-    async def close(self, timeout: float = GRACE_SECONDS, reason: str = "nanny-close") -> Any:
-        return await super().close(timeout=min(timeout, GRACE_SECONDS), reason=reason)
-
-
-def _kill_group(group: int | None) -> None:
-    if group is not None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+    def note_end(self, address: str, how: str) -> None:
+        self.log_event(TOPIC, {"what": ENDED, "address": address, "how": how})

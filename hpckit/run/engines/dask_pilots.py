@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import dask
@@ -14,13 +14,15 @@ from distributed.core import Status
 
 from hpckit.errors import HpckitError, LaunchError
 from hpckit.run.engines import Workplace
-from hpckit.run.engines.certificates import make_certificates, remove_certificates, tell_address
+from hpckit.run.engines.certificates import make_certificates
 from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.dask_fleet import Fleet
-from hpckit.run.engines.dask_ground import DRIVER, LOOPBACK, OWN
+from hpckit.run.engines.dask_ground import DRIVER, OWN
 from hpckit.run.engines.dask_pilot import ENDED, LEAVING, TOPIC, end_worker
+from hpckit.run.engines.dask_private import PrivateScheduler, dashboard_socket
 from hpckit.run.engines.dask_worker import silence
 from hpckit.run.engines.pilots import Backlog, Pilots
+from hpckit.store.contact import end_contact, tell_address, tell_dashboard
 from hpckit.store.progress import Muster
 
 _before = signal.getsignal(signal.SIGINT)
@@ -49,6 +51,7 @@ class PilotGround:
         self._client: Any = None
         self._fleet: Fleet | None = None
         self._endings: dict[str, str] = {}
+        self._held = ExitStack()
 
     async def open(self) -> Client:
         """Start the scheduler, and leave word for pilots where it is; see `Ground`.
@@ -60,6 +63,7 @@ class PilotGround:
         """
         silence()
         dask.config.set({**OWN, **DRIVER})
+        socket = self._held.enter_context(dashboard_socket())
         self._cluster = SLURMCluster(
             job_cls=_PilotJob,
             pilots=self._pilots,
@@ -68,9 +72,10 @@ class PilotGround:
             scheduler_options={
                 "host": self._pilots.host,
                 "port": 0,
-                "dashboard": False,
-                "dashboard_address": f"{LOOPBACK}:0",
+                "dashboard": socket is not None,
+                "dashboard_address": None if socket is None else str(socket),
             },
+            scheduler_cls=PrivateScheduler,
             silence_logs=logging.CRITICAL,
             asynchronous=True,
         )
@@ -82,6 +87,8 @@ class PilotGround:
                 "`interface` in the site names this machine's network that nodes reach"
             ) from error
         tell_address(self._pilots.folder, self._cluster.scheduler.address)
+        if socket is not None:
+            tell_dashboard(self._pilots.folder, socket)
         self._fleet = Fleet(self._cluster, self._pilots)
         self._client = await Client(
             self._cluster, asynchronous=True, set_as_default=False, direct_to_workers=True
@@ -128,11 +135,12 @@ class PilotGround:
 
     async def close(self) -> None:
         """End all pilots, queued and running, and the scheduler."""
-        remove_certificates(self._pilots.folder)
+        end_contact(self._pilots.folder)
         if self._fleet is not None:
             await self._fleet.close()
         if self._cluster is not None:
             await self._cluster.close()
+        self._held.close()
 
     def _hear(self, event: Any) -> None:
         """Take note of what a pilot tells."""

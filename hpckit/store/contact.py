@@ -1,0 +1,51 @@
+"""Where the driver of a run is found while it works, in a folder that is its owner's alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+ADDRESS, DASHBOARD = "address", "dashboard"
+
+
+def tell_address(folder: Path, address: str) -> None:
+    """Leave word where the scheduler is."""
+    write_private(folder / ADDRESS, address)
+
+
+def told_address(folder: Path) -> str:
+    """Return where the scheduler is.
+
+    Raises
+    ------
+    OSError
+        It is not there any more.
+    """
+    return (folder / ADDRESS).read_text()
+
+
+def tell_dashboard(folder: Path, socket: Path) -> None:
+    """Leave word where this machine has the dashboard's socket."""
+    write_private(folder / DASHBOARD, f"{os.uname().nodename}:{socket}")
+
+
+def forwarding(folder: Path) -> str | None:
+    """Return the line that brings the dashboard to the user's own machine, if there is one."""
+    with suppress(OSError):
+        host, _, socket = (folder / DASHBOARD).read_text().partition(":")
+        return f"ssh -N -L 8787:{socket} {host}  (then http://localhost:8787/status)"
+    return None
+
+
+def end_contact(folder: Path) -> None:
+    """Leave nothing that would let anyone in."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file that is its owner's alone."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
