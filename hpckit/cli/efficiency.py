@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROWS = 10
 UNKNOWN = "unknown"
+DRIVERS_ALONE = "these are the numbers of the driver's job; its workers' jobs are not added up here"
 
 
 @click.command(help="Compare what a submitted run used with what it asked for.")
@@ -39,17 +40,22 @@ def command(run: str, everything: bool, output: Path | None, as_json: bool) -> N
     found = find_settled(run, output)
     manifest = manifests.read(found.manifest)
     uses, why = gathered(found, manifest)
-    overall, suggested = measures(uses), suggestions(uses, manifest.job.resources)
+    is_driver = manifest.elastic is not None
+    overall = measures(uses)
+    # What a driver uses says nothing of the tasks, which are in other jobs.
+    suggested = [] if is_driver else suggestions(uses, manifest.job.resources)
     facts = [("run", manifest.id), ("state", str(manifest.effective_state()))]
     facts += [("jobs", _jobs(uses)), ("known from", _source(uses, why))]
     facts += [("note", note) for note in _notes(uses, overall)]
+    facts += [("note", DRIVERS_ALONE)] if is_driver else []
     if as_json:
         _print_json(dict(facts), uses, overall, suggested)
         return
     _print_overall(facts, uses, overall)
     if len(uses) > 1:
         _print_jobs(uses, len(uses) if everything else ROWS)
-    _print_suggested(uses, suggested)
+    if not is_driver:
+        _print_suggested(uses, suggested)
 
 
 def _jobs(uses: Sequence[Use]) -> str:

@@ -32,6 +32,7 @@ COMMANDS = {
     "status": "Say how far a run is.",
     "logs": "Print what a run's tasks or ranks printed.",
     "show": "Show a run and its results as a table.",
+    "plot": "Draw how a farm went on: tasks ended, tasks at work, workers.",
     "digest": "Print a hash of a run's results.",
     "diff": "Say what differs between two runs.",
     "efficiency": "Compare what a submitted run used with what it asked for.",

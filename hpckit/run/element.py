@@ -35,6 +35,7 @@ from hpckit.store.rundir import RunDir
 from hpckit.store.segments import SegmentWriter, list_segments, set_aside_damaged
 from hpckit.store.shares import ElementEnd, Pending, share, tell_end, writer_name
 from hpckit.store.submission import Submission
+from hpckit.store.trace import MusterTrace
 from hpckit.threads import limit_threads
 
 COLLECT_PATIENCE = 5.0
@@ -139,6 +140,7 @@ class Element:
             rules=self.run.manifest.job.rules,
             sealer=Sealer(SegmentWriter(self.run.dir.segments, self.prefix, merge)),
             publisher=Publisher(told, report),
+            trace=MusterTrace(self.run.dir.workers),
             total=len(left),
             tried=tried,
         )

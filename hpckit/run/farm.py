@@ -27,6 +27,7 @@ from hpckit.run.usage import Used
 from hpckit.spec.rules import TaskRules
 from hpckit.store.block import Block, TaskState, make_block
 from hpckit.store.progress import Publisher
+from hpckit.store.trace import MusterTrace
 from hpckit.units import Memory
 
 REASON_LENGTH = 2000
@@ -49,6 +50,8 @@ class FarmDriver:
     ----------
     make_engine
         Makes a fresh engine, at the start and after the death of one.
+    trace
+        Of how many workers there are, where they come and go.
     snapshots
         Show what is done so far.
     total, done, failed
@@ -71,6 +74,7 @@ class FarmDriver:
     sealer: Sealer
     publisher: Publisher
     total: int
+    trace: MusterTrace
     snapshots: Snapshots | None = None
     rules: TaskRules = field(default_factory=TaskRules)
     done: int = 0
@@ -108,9 +112,9 @@ class FarmDriver:
                     self.engine.abandon(late)
                 if self.sealer.seal_if_due() and self.snapshots is not None:
                     self.snapshots.take_if_due()
-                self.publisher.publish(
-                    self.done, self.failed, self.total, self.reason, self.engine.muster()
-                )
+                muster = self.engine.muster()
+                self.publisher.publish(self.done, self.failed, self.total, self.reason, muster)
+                self.trace.note(muster)
             if self.flying:
                 self._stop()
             else:

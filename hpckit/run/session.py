@@ -31,6 +31,7 @@ from hpckit.store.merging import Merge
 from hpckit.store.progress import Publisher, Report
 from hpckit.store.results import task_states
 from hpckit.store.segments import SegmentWriter, set_aside_damaged
+from hpckit.store.trace import MusterTrace
 from hpckit.threads import limit_threads
 
 
@@ -90,6 +91,7 @@ def _driver(
         snapshots=Snapshots(run),
         sealer=Sealer(SegmentWriter(run.dir.segments, merge=Merge.of(run.job))),
         publisher=Publisher(run.dir.progress, report, before),
+        trace=MusterTrace(run.dir.workers),
         total=len(states),
         done=done,
         failed=before - done,

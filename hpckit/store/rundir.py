@@ -95,6 +95,11 @@ class RunDir:
         return self.path / "progress.json"
 
     @property
+    def workers(self) -> Path:
+        """How many workers there were and when, CSV, where they came and went."""
+        return self.path / "workers.csv"
+
+    @property
     def failure(self) -> Path:
         """The first rank's failure: its rank and traceback, JSON."""
         return self.path / "failure.json"

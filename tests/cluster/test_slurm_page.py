@@ -11,12 +11,14 @@ from cluster.hpckit_there import BIN, There
 
 pytest.importorskip("mpi4py")
 
+ELASTIC = Path(__file__).parents[2] / "docs" / "elastic.md"
 PAGE = Path(__file__).parents[2] / "docs" / "slurm.md"
 COMMAND = re.compile(r"^\$ (.*)$", re.MULTILINE)
 FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def test_the_page_works(slurm):
+@pytest.mark.parametrize("page", [PAGE, ELASTIC], ids=lambda page: page.stem)
+def test_the_page_works(slurm, page):
     there = There(slurm)
     environment = {
         **slurm.env,
@@ -24,7 +26,7 @@ def test_the_page_works(slurm):
         "XDG_CONFIG_HOME": str(there.folder / "config"),
     }
     environment.pop("HPCKIT_RUNS", None)
-    for line in COMMAND.findall(PAGE.read_text()):
+    for line in COMMAND.findall(page.read_text()):
         done = subprocess.run(
             ["bash", "-c", line],
             cwd=there.folder,
