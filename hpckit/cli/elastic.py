@@ -68,8 +68,7 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     LaunchError
         Slurm does not answer.
     """
-    from hpckit.render.batch import room
-    from hpckit.render.pilot import PilotPlan, pilot_script
+    from hpckit.render.pilot import PilotPlan, fitting_slots, pilot_script
     from hpckit.render.script import render
     from hpckit.render.submission import WORKERS
     from hpckit.run.engines.pilots import Pilots
@@ -77,9 +76,7 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     from hpckit.submit.pilots import SlurmPilots
 
     site, resources = elastic.site, run.job.resources
-    slots = elastic.slots or min(
-        room(site.partition_for(resources), resources, WORKERS), elastic.most
-    )
+    slots = elastic.slots or fitting_slots(site, resources, min(WORKERS, elastic.most))
     plan = PilotPlan(run.dir, run.job, resources, slots, container=_container(run, site))
     text = render(pilot_script(plan, site), site, __version__)
     write_bytes(run.dir.pilot_script, text.encode())

@@ -11,6 +11,10 @@ from hpckit.spec.job import Job
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Site
 from hpckit.store.rundir import RunDir
+from hpckit.units import Memory
+
+OWN_BYTES = 100 << 20
+"""Of a pilot beside its workers: measured as 82 MiB."""
 
 LEAST_END, END_SHARE = 60, 0.1
 """Of its walltime a pilot begins nothing in the last tenth, or the last minute if that is more."""
@@ -48,7 +52,7 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
     SpecError
         No partition of the site fits.
     """
-    asked = together(plan.resources, plan.slots)
+    asked = with_own(together(plan.resources, plan.slots))
     partition = site.partition_for(asked, plan.partition)
     walltime = asked.walltime or (partition.max_walltime if partition else None)
     program = ["pilot", str(plan.run.path), "--slots", str(plan.slots)]
@@ -73,6 +77,22 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
         workers=plan.slots,
         kept=kept_patterns(plan.container, site.environment),
     )
+
+
+def fitting_slots(site: Site, task: Resources, most: int) -> int:
+    """Return how many workers a pilot has on a site, `most` at most; one if nobody knows."""
+    partition = site.partition_for(with_own(task))
+    if partition is None or partition.cpus_per_node is None:
+        return 1
+    fitting = (
+        n for n in range(most, 1, -1) if partition.obstacle(with_own(together(task, n))) is None
+    )
+    return next(fitting, 1)
+
+
+def with_own(asked: Resources) -> Resources:
+    """Return the resources of tasks with the memory of what looks after them."""
+    return asked.updated(mem=Memory(asked.mem + OWN_BYTES)) if asked.mem else asked
 
 
 def lifetime(walltime: int) -> int:

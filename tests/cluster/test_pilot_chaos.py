@@ -19,13 +19,13 @@ JOB = """
     import numpy as np
     from hpckit import farm
 
-    @farm(seed=7, mem="150M", walltime="10m")
+    @farm(seed=7, mem="900M", walltime="10m")
     def nap(task, i: int = 0):
         time.sleep(float(os.environ.get("NAP", 0)))
         return {"x": task.rng.random(), "curve": np.arange(i % 5), "text": f"t{i}"}
 """
 TASKS_A_SECOND = 60
-"""So that there is work left at the end of the bad times: four workers do 80."""
+"""So that there is work left at the end of the bad times: six workers, two on a node, do 120."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_whatever_happens_to_nodes_each_task_stands_once(alone, request):
     seconds = 300 if request.config.getoption("--long") else 25
     tasks = TASKS_A_SECOND * seconds
     alone.job(JOB)
-    on_pilots = ("--engine", "dask", "--site", "here.toml", "--max-workers", 4, "--workers", 1)
+    on_pilots = ("--engine", "dask", "--site", "here.toml", "--max-workers", 6, "--workers", 1)
     driver = alone.start(
         "run", "job.py", f"i=range(1,{tasks + 1})", *on_pilots, env={"NAP": "0.05"}
     )

@@ -159,6 +159,7 @@ class Fleet:
         if self.surplus_since is not None and now > self.surplus_since + IDLE_SECONDS:
             done += _needless(staying, now)[:-missing]
         for pilot in done:
+            self.lost += not pilot.is_leaving and not pilot.members and pilot.has_worked
             pilot.is_leaving = True
             crew.retire(pilot.members)
         if done:
