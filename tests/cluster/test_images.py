@@ -152,3 +152,14 @@ def test_an_element_in_an_image_hears_that_the_time_is_up(there, image):
     assert there.run("wait", run).code == 0
     with h5py.File(run / "results.h5") as file:
         assert set(file["tasks/attempts"][()]) == {1}
+
+
+def test_workers_that_come_and_go(there, image):
+    (there.folder / "ising.py").write_text((JOBS / "ising.py").read_text())
+    job = ["ising.py", "L=8", "T=linspace(1.5,3.5,9)", "sweeps=200"]
+    elastic = ["--engine", "dask", "--max-workers", 2, "--workers", 2, "--image", image]
+    run = there.submit(*job, *elastic)
+    ended = there.run("wait", run)
+    assert ended.code == 0, (ended.stderr, there("logs", run))
+    assert f" {image} hpckit pilot " in (run / "pilot.sh").read_text()
+    assert there.digest(run) == there.local_digest(*job)

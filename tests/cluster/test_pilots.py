@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import stat
-import time
 from collections import Counter
 
 import h5py
@@ -30,12 +29,6 @@ ON_PILOTS = ("--engine", "dask", "--site", "here.toml", "--max-workers", 4, "--w
 def there(slurm):
     """hpckit on the cluster, which other tests use too."""
     return There(slurm)
-
-
-@pytest.fixture
-def alone(slurm_alone):
-    """hpckit on a cluster that a test may break."""
-    return There(slurm_alone)
 
 
 def queue(there) -> list[str]:
@@ -204,23 +197,6 @@ def test_the_network_that_the_site_names(there, interface, told):
         assert ended.code == 2
         assert told in ended.stderr
         assert not list(there.folder.glob("runs/*"))
-
-
-def test_nodes_that_die_or_are_cut_off_lose_nothing(alone):
-    alone.job(NAP)
-    driver = alone.start("run", "job.py", "i=range(1,601)", *ON_PILOTS, env={"NAP": "0.1"})
-    wait_for_tasks(alone)
-    first = alone.slurm("squeue", "-h", "-t", "R", "-o", "%N").split()[0]
-    alone.slurm.cluster.kill(first)
-    time.sleep(3)
-    others = [n for n in alone.slurm("squeue", "-h", "-t", "R", "-o", "%N").split() if n != first]
-    if others:
-        alone.slurm.cluster.cut(others[0])
-    stdout, stderr = driver.communicate(timeout=200)
-    assert driver.returncode == 0, stderr
-    assert "600 tasks done" in stdout
-    alike = alone.local_digest("job.py", "i=range(1,601)")
-    assert alone.digest(own_run(alone)) == alike
 
 
 ELASTIC = ("--engine", "dask", "--max-workers", 4, "--workers", 2)
