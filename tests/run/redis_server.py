@@ -8,19 +8,33 @@ import shutil
 import socket
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from endings import PATIENCE
 
 MISSING = shutil.which("redis-server") is None
 
 
 class RedisServer:
-    """On a free port of loopback; it writes all down, so that its data outlive it."""
+    """On a free port of loopback; it writes all down, so that its data outlive it.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    certificate
+        A file that has a key and its certificate, for a server that speaks TLS alone.
+    """
+
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         self.folder = folder
+        self.certificate = certificate
         self.password = secrets.token_hex(16)
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -34,19 +48,31 @@ class RedisServer:
             "dir": folder,
             "logfile": folder / "log",
         }
+        if certificate is not None:
+            settings |= {
+                "port": 0,
+                "tls-port": self.port,
+                "tls-cert-file": certificate,
+                "tls-key-file": certificate,
+                "tls-ca-cert-file": certificate,
+                "tls-auth-clients": "no",
+            }
         (folder / "redis.conf").write_text("".join(f"{k} {v}\n" for k, v in settings.items()))
 
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        scheme = "redis" if self.certificate is None else "rediss"
+        return f"{scheme}://:{self.password}@127.0.0.1:{self.port}/0"
 
     @property
     def env(self) -> dict[str, str]:
         """The environment of drivers and workers."""
-        return {"HPCKIT_BROKER": self.url}
+        trusted = {} if self.certificate is None else {"SSL_CERT_FILE": str(self.certificate)}
+        return {"HPCKIT_BROKER": self.url, **trusted}
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, password=self.password)
+        tls = {} if self.certificate is None else {"ssl": True, "ssl_ca_certs": self.certificate}
+        return redis.Redis(host="127.0.0.1", port=self.port, password=self.password, **tls)
 
     def start(self) -> RedisServer:
         self.process = subprocess.Popen(
@@ -71,6 +97,27 @@ class RedisServer:
     def forget(self) -> None:
         """Lose all data of a server that is not there."""
         shutil.rmtree(self.folder / "appendonlydir")
+
+
+def make_certificate(folder: Path, address: str) -> Path:
+    """Make a key and a certificate for an IP address, in one file."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hpckit test")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{address}.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    return path
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from endings import kill
-from redis_server import MISSING, RedisServer, free_port, held_bytes
+from redis_server import MISSING, RedisServer, free_port, held_bytes, make_certificate
 
 from hpckit.errors import LaunchError
 from hpckit.run.batch import FarmSpec, Outcome, run_batch
@@ -310,6 +310,31 @@ def test_the_password_is_nowhere(hpckit, server):
     assert server.password not in ended.stdout + ended.stderr
     told = kill(worker, signal.SIGTERM)
     assert server.password not in told.stdout + told.stderr
+
+
+def test_a_broker_that_speaks_tls(hpckit, tmp_path):
+    certificate = make_certificate(tmp_path, "127.0.0.1")
+    server = RedisServer(tmp_path, certificate).start()
+    try:
+        hpckit.job(NAPS)
+        expected = undisturbed(hpckit, "n=range(1,101)")
+        worker = work(hpckit, server)
+        ended = hpckit("run", "job.py", "n=range(1,101)", "--engine", "celery", env=server.env)
+        assert ended.code == 0, ended.stderr
+        assert hpckit.digest() == expected
+        kill(worker, signal.SIGTERM)
+        distrusted = {"SSL_CERT_FILE": "", "HPCKIT_BROKER": server.url}
+        ended = hpckit("worker", env=distrusted)
+        assert ended.code == 1
+        assert "certificate verify failed" in ended.stderr
+        # A certificate for another address is none for this one.
+        other = make_certificate(tmp_path, "127.0.0.2")
+        assert (
+            "certificate verify failed"
+            in hpckit("worker", env={**server.env, "SSL_CERT_FILE": str(other)}).stderr
+        )
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("command", [["run", "job.py", "--engine", "celery"], ["worker"]])

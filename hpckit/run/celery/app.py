@@ -23,6 +23,9 @@ LOADER = "celery.loaders.app:AppLoader"
 _CENTURY = 100 * 365 * 86400
 _QUEUE, _INDEX, _LOCK = broker.UNACKED
 
+TLS = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+"""As `Broker.connect` has it."""
+
 SETTINGS = {
     "accept_content": ["json"],
     "task_serializer": "json",
@@ -61,6 +64,8 @@ class BatchApp(Celery):  # type: ignore[misc]
         )
         self._url = where.url
         self.conf.update(SETTINGS, task_queues=[queue()])
+        if where.tls:
+            self.conf.update(broker_use_ssl=TLS)
 
     def connection_for_read(self, url: Any = None, **options: Any) -> Connection:
         """Return a connection of the worker."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import redis
 
 FORM = "redis://:PASSWORD@HOST:PORT/0"
+SCHEMES = ("redis", "rediss")
+"""Plain, and by TLS."""
+
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 """What the server gets to answer; longer than any command here waits on purpose."""
@@ -60,13 +63,21 @@ def replies_key(session: str) -> str:
 
 @dataclass(frozen=True)
 class Broker:
-    """Where the server is, and how to get in."""
+    """Where the server is, and how to get in.
+
+    Attributes
+    ----------
+    tls
+        Whether it is spoken to by TLS: it must show a certificate for its name of an authority
+        that this machine trusts, or that $SSL_CERT_FILE names.
+    """
 
     host: str
     port: int
     database: int = 0
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    tls: bool = False
 
     def __str__(self) -> str:
         """Return the place alone, for messages."""
@@ -78,7 +89,7 @@ class Broker:
         """The URL with the password, for Celery alone."""
         words = [quote(word or "", safe="") for word in (self.user, self.password)]
         credentials = ":".join(words) + "@" if self.password else ""
-        return f"redis://{credentials}{self}/{self.database}"
+        return f"redis{'s' if self.tls else ''}://{credentials}{self}/{self.database}"
 
     def connect(self) -> redis.Redis:
         """Return a client, which connects when it is used; it tries each command once."""
@@ -92,6 +103,9 @@ class Broker:
             db=self.database,
             username=self.user,
             password=self.password,
+            ssl=self.tls,
+            ssl_cert_reqs="required",
+            ssl_check_hostname=True,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
             socket_keepalive=True,
@@ -146,7 +160,7 @@ def parse_broker(url: str) -> Broker:
         database = int(parts.path.strip("/") or 0)
     except ValueError:
         host = None
-    if host is None or parts.scheme != "redis" or parts.query or parts.fragment or database < 0:
+    if host is None or parts.scheme not in SCHEMES or parts.query or parts.fragment or database < 0:
         raise UsageError(
             f"the broker's URL is not of the form {FORM} (it is not shown, since it may hold a "
             "password; in that, write / @ : % as %2F %40 %3A %25)"
@@ -157,7 +171,8 @@ def parse_broker(url: str) -> Broker:
             f"a broker without a password at {host}: whoever reaches it could start tasks as "
             f"you: give it one (requirepass) and write {FORM}"
         )
-    return Broker(host, port, database, unquote(parts.username or "") or None, password)
+    user = unquote(parts.username or "") or None
+    return Broker(host, port, database, user, password, parts.scheme == "rediss")
 
 
 def _is_loopback(host: str) -> bool:
