@@ -56,14 +56,20 @@ def print_table(table: Table) -> list[str]:
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print labels and texts in two columns; a long text goes on under itself."""
+    click.echo("\n".join(fact_lines(facts)))
+
+
+def fact_lines(facts: Sequence[tuple[str, str]]) -> list[str]:
+    """Return labels and texts in two columns, as lines of this terminal."""
     indent = max((cell_len(label) for label, _ in facts), default=0) + len(GAP)
     room = max(_width() - indent, LEAST_CUT)
+    found = []
     for label, text in facts:
         # A path or a command is copied from the terminal: it must not be broken.
         lines = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
-        click.echo(click.style(label.ljust(indent), bold=True) + _coloured(lines[0]))
-        for line in lines[1:]:
-            click.echo(" " * indent + line)
+        found.append(click.style(label.ljust(indent), bold=True) + _coloured(lines[0]))
+        found += [" " * indent + line for line in lines[1:]]
+    return found
 
 
 def print_heading(text: str) -> None:

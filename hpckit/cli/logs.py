@@ -12,7 +12,6 @@ import click
 from hpckit.cli.options import output_option, run_argument
 from hpckit.errors import UsageError
 from hpckit.store import manifest as manifests
-from hpckit.store.manifest import State
 from hpckit.store.rundir import RunDir, find, runs_root
 from hpckit.submit.settle import settled
 
@@ -118,9 +117,9 @@ def _end_of(run: RunDir) -> Callable[[], bool]:
         nonlocal asked_at
         if time.monotonic() - asked_at > ASK_SECONDS:
             asked_at = time.monotonic()
-            return settled(run).effective_state() not in (State.RUNNING, State.SUBMITTED)
+            return not settled(run).effective_state().is_open
         manifest = manifests.read(run.manifest)
-        return manifest.effective_state() not in (State.RUNNING, State.SUBMITTED)
+        return not manifest.effective_state().is_open
 
     return has_ended
 

@@ -99,7 +99,7 @@ class _Watch:
         if standing is not None and standing.has_ended:
             return self._go_on(close(self.run, standing), standing)
         manifest = manifests.read(self.run.manifest)
-        ended = manifest.effective_state() not in (State.RUNNING, State.SUBMITTED)
+        ended = not manifest.effective_state().is_open
         if standing is None and ended:
             return self._go_on(manifest, standing_at_end(self.run, manifest))
         self._show(manifest, standing)

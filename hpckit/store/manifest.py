@@ -33,6 +33,11 @@ class State(StrEnum):
     FAILED = "failed"
     INTERRUPTED = "interrupted"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody works on the run, or will."""
+        return self in (State.SUBMITTED, State.RUNNING)
+
 
 class Driver(BaseModel):
     """The process that works on a run, so that others can see whether it lives."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from cluster.hpckit_there import There
+from redis_server import MISSING, RedisServer, make_certificate
 
 distributed = pytest.importorskip("distributed")
 
@@ -68,6 +69,21 @@ class Mischief:
         return os.system, (f"touch {self.trace}",)
 
 
+def tries(folder: Path, user: int, **orders: object) -> dict[str, str]:
+    """Return what a user gets."""
+    script = Path(__file__).with_name("intruder.py").read_text()
+    payload = pickle.dumps(Mischief(folder / "trace")).hex()
+    nothing: dict[str, object] = {"places": [], "files": [], "folders": [], "certificate": None}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps({**nothing, "user": user, "pickle": payload, **orders}),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def tried(there, run: Path, places, pids, *, user: int, certificate: str) -> dict[str, str]:
     """Return what a user gets who has a key and its certificate."""
     mine = there.folder.parent / f"user-{user}"
@@ -76,27 +92,18 @@ def tried(there, run: Path, places, pids, *, user: int, certificate: str) -> dic
     (mine / "own.pem").chmod(0o644)
     _, _, socket = (run / "contact" / "dashboard").read_text().partition(":")
     files = [run / "run.json", run / "job.py", *(run / "contact").iterdir()]
-    orders = {
-        "user": user,
-        "places": places,
-        "pickle": pickle.dumps(Mischief(there.folder / "trace")).hex(),
-        "certificate": str(mine / "own.pem"),
-        "files": [*map(str, files), *(f"/proc/{pid}/environ" for pid in pids)],
-        "folders": [str(run), str(run / "contact"), str(Path(socket).parent)],
-        "dashboard": socket,
-    }
-    script = Path(__file__).with_name("intruder.py").read_text()
     for folder in (mine, *mine.parents):
         # The doors of pytest's own folders are not what is tried here.
         folder.chmod(folder.stat().st_mode | 0o055)
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=json.dumps(orders),
-        capture_output=True,
-        text=True,
+    return tries(
+        there.folder,
+        user,
+        places=places,
+        certificate=str(mine / "own.pem"),
+        files=[*map(str, files), *(f"/proc/{pid}/environ" for pid in pids)],
+        folders=[str(run), str(run / "contact"), str(Path(socket).parent)],
+        dashboard=socket,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def granted(found: dict[str, str]) -> set[str]:
@@ -142,3 +149,20 @@ def test_another_user_gets_nothing(there):
     driver.send_signal(signal.SIGINT)
     driver.communicate(timeout=60)
     assert not (run / "contact").exists()
+
+
+@pytest.mark.skipif(MISSING, reason="needs redis-server: apt-get install redis-server")
+@pytest.mark.parametrize("tls", [False, True])
+def test_another_user_does_not_get_into_redis(tmp_path, tls):
+    server = RedisServer(tmp_path, make_certificate(tmp_path, "127.0.0.1") if tls else None)
+    server.start()
+    try:
+        found = tries(tmp_path, NOBODY, brokers=[("127.0.0.1", server.port)])
+        assert len(found) == 1
+        assert granted(found) == set()
+        with server.client() as client:
+            assert client.llen("q") == 0
+            client.lpush("q", "by who has the password")
+            assert client.llen("q") == 1
+    finally:
+        server.kill()
