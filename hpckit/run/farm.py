@@ -187,7 +187,8 @@ class FarmDriver:
     def _collect(self) -> None:
         """Wait for a batch, and take all that have come back."""
         due = self.agenda.seconds_to_next()
-        broken = self._take_ended(SEAL_SECONDS if due is None else min(due, SEAL_SECONDS))
+        look = min(SEAL_SECONDS, self.engine.look_seconds)
+        broken = self._take_ended(look if due is None else min(due, look))
         if broken:
             # All futures of a broken engine end together, some with a result that came in time.
             end = time.monotonic() + SEAL_SECONDS

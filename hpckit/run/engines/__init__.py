@@ -10,6 +10,7 @@ the driver's business: the engine gives it to another worker.
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class Engine(Executor):
     ----------
     workers
         How many calls it works on at a time; it may change.
+    look_seconds
+        After how long it may have room though no call has ended.
     width
         How many tasks of a call's batch it works on at a time.
     needs
@@ -108,6 +111,7 @@ class Engine(Executor):
 
     workers: int
     width: int = 1
+    look_seconds: float = math.inf
     needs: ClassVar[str] = ""
     has_address: ClassVar[bool] = False
     has_pilots: ClassVar[bool] = False

@@ -50,6 +50,8 @@ class DaskEngine(Engine):
         self._log = place.log if self._is_given else None
         self._ground = _ground(place)
         self._backlog = Backlog(0)
+        if self._ground.grows:
+            self.look_seconds = WATCH_SECONDS
         self._client: Any = None
         self._crew: Crew | None = None
         self._pickled: WeakKeyDictionary[Future[Any], bytes] = WeakKeyDictionary()

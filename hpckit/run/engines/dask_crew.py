@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,81 +19,16 @@ from distributed import Client, KilledWorker
 
 from hpckit.errors import LaunchError
 from hpckit.run.engines import WorkerDied
-from hpckit.run.engines.dask_worker import WITHDRAWN, withdraw, work
+from hpckit.run.engines.dask_places import DEPTH, Call, Errand, Place
+from hpckit.run.engines.dask_worker import WITHDRAWN, withdraw
 
 T = TypeVar("T")
-
-DEPTH = 2
-"""Calls at a worker: one that it works on, one that waits for it."""
 
 MOST_LOSSES = 5
 """Workers that are lost at a call for no known reason, until it is taken to be the reason."""
 
 LOST_SECONDS = 5.0
 """For which the scheduler may still know a worker that is lost."""
-
-
-@dataclass(eq=False)
-class Call:
-    """A call in flight.
-
-    Attributes
-    ----------
-    withdrawn
-        Done once it has been taken back from the worker it waited for.
-    is_left
-        Whether nobody waits for its answer any more.
-    is_suspect
-        Whether a worker may die of it.
-    losses
-        Workers that were lost at it so far, for reasons that nobody knows.
-    """
-
-    pickled: bytes
-    ticket: str = field(default_factory=lambda: f"hpckit-{uuid.uuid4()}")
-    withdrawn: asyncio.Future[None] = field(default_factory=lambda: _future())
-    is_asked_back: bool = False
-    is_left: bool = False
-    is_suspect: bool = False
-    losses: int = 0
-
-
-@dataclass
-class _Errand:
-    """Whose unpickling is the work: the scheduler, which unpickles calls, needs no hpckit."""
-
-    ticket: str
-    log: Path | None
-    pickled: bytes
-
-    def __reduce__(self) -> Any:
-        return work, (self.ticket, self.log, self.pickled)
-
-
-@dataclass(eq=False)
-class Place:
-    """A worker and the calls at it, in the order in which it works them off.
-
-    Attributes
-    ----------
-    lost
-        Done once the worker is gone: the call whose fault it was, if anyone's.
-    is_leaving
-        Whether it is given no more calls.
-    """
-
-    address: str
-    calls: list[Call] = field(default_factory=list)
-    lost: asyncio.Future[Call | None] = field(default_factory=lambda: _future())
-    is_leaving: bool = False
-
-    def takes(self, call: Call) -> bool:
-        """Tell whether it can have one more call."""
-        if self.is_leaving:
-            return False
-        if any(other.is_suspect for other in (call, *self.calls)):
-            return not self.calls
-        return len(self.calls) < DEPTH
 
 
 class Crew:
@@ -247,7 +180,7 @@ class Crew:
         """Have a call done at a place; `WITHDRAWN` if it has to be done at another."""
         future = self._client.submit(
             pickle.loads,
-            pickle.dumps(_Errand(call.ticket, self._log, call.pickled)),
+            pickle.dumps(Errand(call.ticket, self._log, call.pickled)),
             key=call.ticket,
             workers=[place.address],
             pure=False,
@@ -328,7 +261,3 @@ class Crew:
             told = await self._client.run(withdraw, call.ticket, workers=[place.address])
             if told.get(place.address) and not call.withdrawn.done():
                 call.withdrawn.set_result(None)
-
-
-def _future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
