@@ -75,16 +75,23 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     from hpckit.store.atomic import write_bytes
     from hpckit.submit.pilots import SlurmPilots
 
-    site, resources = elastic.site, run.job.resources
-    slots = elastic.slots or fitting_slots(site, resources, min(WORKERS, elastic.most))
-    plan = PilotPlan(run.dir, run.job, resources, slots, container=_container(run, site))
+    site, resources = elastic.site, elastic.resources or run.job.resources
+    plan = PilotPlan(
+        run.dir,
+        run.job,
+        resources,
+        elastic.slots or fitting_slots(site, resources, min(WORKERS, elastic.most)),
+        elastic.partition,
+        elastic.options,
+        _container(run, site),
+    )
     text = render(pilot_script(plan, site), site, __version__)
     write_bytes(run.dir.pilot_script, text.encode())
     return Pilots(
         SlurmPilots(run.dir, text, run.manifest.sessions),
         run.dir.contact,
         address_for_nodes(site),
-        slots,
+        plan.slots,
         elastic.least,
         elastic.most,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hpckit.render.batch import command_launcher, together
 from hpckit.render.container import Container, exports, hpckit_argv, kept_patterns
-from hpckit.render.script import Script, directives
+from hpckit.render.script import Script, directives, with_options
 from hpckit.spec.job import Job
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Site
@@ -32,6 +33,8 @@ class PilotPlan:
         Tasks at a time in each.
     partition
         By name, in place of the first that fits.
+    options
+        Further options of sbatch.
     container
         That the workers are in.
     """
@@ -41,6 +44,7 @@ class PilotPlan:
     resources: Resources
     slots: int
     partition: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     container: Container | None = None
 
 
@@ -63,10 +67,13 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
     return Script(
         template="pilot.sh",
         title=f"{plan.job.name}: a pilot, which holds {plan.slots} workers for a farm",
-        directives={
-            **directives(f"{plan.job.name}-pilot", asked, site, partition, output),
-            "no-requeue": None,
-        },
+        directives=with_options(
+            {
+                **directives(f"{plan.job.name}-pilot", asked, site, partition, output),
+                "no-requeue": None,
+            },
+            plan.options,
+        ),
         variables={
             **command_launcher(site, plan.resources),
             **scratch,

@@ -122,6 +122,26 @@ def directives(
     return {option: value for option, value in found.items() if value is not None}
 
 
+def with_options(
+    own: Mapping[str, object | None], options: Mapping[str, str]
+) -> dict[str, object | None]:
+    """Return directives with further options of sbatch that the user gives; empty ones take none.
+
+    Raises
+    ------
+    SpecError
+        One is there already.
+    """
+    for name in options:
+        if name in own:
+            raise SpecError(
+                f"the script says it already, {name}={own[name]}: change the job's own, or give "
+                "--walltime, --mem or --partition",
+                key="--sbatch",
+            )
+    return {**own, **{name: value or None for name, value in options.items()}}
+
+
 def rank_launch(site: Site, asked: Resources, program: Sequence[str]) -> list[str]:
     """Return the words that start the ranks of a program as the site starts them.
 

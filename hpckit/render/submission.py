@@ -11,7 +11,7 @@ from hpckit.errors import SpecError, UsageError
 from hpckit.jobstates import TIME_IS_UP
 from hpckit.render.batch import command_launcher, room, together
 from hpckit.render.container import Container, exports, hpckit_argv, kept_patterns
-from hpckit.render.script import Script, directives, rank_launch
+from hpckit.render.script import Script, directives, rank_launch, with_options
 from hpckit.spec.job import AWAITED, Job
 from hpckit.spec.messages import shown
 from hpckit.spec.resources import Resources
@@ -266,17 +266,10 @@ def _script(
     }
     if plan.excluded:
         mine["exclude"] = ",".join(plan.excluded)
-    for name in plan.options:
-        if name in mine:
-            raise SpecError(
-                f"the script says it already, {name}={mine[name]}: change the job's own, or give "
-                "--walltime, --mem or --partition",
-                key="--sbatch",
-            )
     return Script(
         template=template,
         title=title,
-        directives={**mine, **{n: v or None for n, v in plan.options.items()}},
+        directives=with_options(mine, plan.options),
         variables={WARNING: f"{policy.signal}@{warning}", **variables},
         launch=launch,
         workers=workers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from hpckit.spec.resources import Resources
 from hpckit.spec.site import Site
 
 
@@ -14,6 +15,10 @@ class Elastic(BaseModel):
     ----------
     slots
         Workers in each job; None leaves it to hpckit.
+    resources
+        Of one task, in place of the job's own.
+    partition, options
+        The one that the user named, and further options of sbatch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,3 +27,6 @@ class Elastic(BaseModel):
     least: int
     most: int
     slots: int | None = None
+    resources: Resources | None = None
+    partition: str | None = None
+    options: dict[str, str] = {}

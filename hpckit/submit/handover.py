@@ -254,7 +254,7 @@ def _hand_over(run: Run, submission: Submission, script: Path, wish: Wish) -> Ma
         reason=None,
         driver=None,
         finished=None,
-        elastic=wish.elastic,
+        elastic=_elastic(submission.site, wish),
     )
     manifest.write(run.dir.manifest)
     jobs: list[ScheduledJob] = []
@@ -276,6 +276,19 @@ def _hand_over(run: Run, submission: Submission, script: Path, wish: Wish) -> Ma
         _take_back(run, before, scheduler, jobs)
         raise
     return manifest
+
+
+def _elastic(site: Site, wish: Wish) -> Elastic | None:
+    """Return how workers come and go, in jobs that ask for what the wish has."""
+    if wish.elastic is None:
+        return None
+    own = {
+        "site": site,
+        "resources": wish.resources,
+        "partition": wish.partition,
+        "options": dict(wish.options),
+    }
+    return wish.elastic.model_copy(update=own)
 
 
 def _take_back(

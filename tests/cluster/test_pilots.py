@@ -237,3 +237,44 @@ def test_a_driver_whose_time_is_up_goes_on_from_the_queue(there):
     assert "--time=00:01:00" in (run / "job.sh").read_text()
     rows = there.slurm("sacct", "-D", "-X", "-n", "-P", "-j", there.jobs(run)[0], "-o", "State")
     assert rows.split().count("REQUEUED") + rows.split().count("COMPLETED") >= 2
+
+
+def test_what_the_command_line_asks_for_is_asked_for_by_the_pilots(there):
+    there.job(NAP)
+    asked = ["--mem", "120M", "--walltime", "7m", "--partition", "spare", "--sbatch", "nice=5"]
+    run = there.submit("job.py", "i=range(1,11)", *ELASTIC, *asked)
+    assert there.run("wait", run).code == 0
+    script = (run / "pilot.sh").read_text()
+    # Two tasks' memory, and the pilot's own.
+    for line in ("mem=340M", "time=00:07:00", "partition=spare", "nice=5", "cpus-per-task=2"):
+        assert f"#SBATCH --{line}\n" in script
+
+
+@pytest.fixture
+def alone(slurm_alone):
+    """hpckit on a cluster that a test may break."""
+    return There(slurm_alone)
+
+
+def test_pilots_that_wait_and_pilots_that_make_way(alone):
+    alone.slurm.sbatch("sleep 600", "-N4", "--exclusive", "--job-name=all")
+    alone.site.write_text(
+        alone.site_text.replace(
+            '[[partitions]]\nname = "main"', '[[partitions]]\nname = "spare"', 1
+        )
+    )
+    alone.job(NAP)
+    (everything,) = alone.slurm.submitted
+    alone.slurm.wait_for(lambda: alone.slurm.state(everything) == "RUNNING")
+    with alone.start("run", "job.py", "i=range(1,601)", *ON_PILOTS, env={"NAP": "0.1"}) as driver:
+        alone.slurm.wait_for(lambda: (status(alone)["workers"] or {}).get("queued") == 4, 60)
+        alone.slurm("scancel", everything)
+        wait_for_tasks(alone)
+        # A job of a better partition takes all nodes: the pilots get 15 s, and are requeued or not.
+        other = alone.slurm.sbatch("sleep 5", "-N4", "--exclusive", "-pmain")
+        stdout, stderr = driver.communicate(timeout=200)
+    assert driver.returncode == 0, stderr
+    assert "600 tasks done" in stdout
+    assert alone.slurm.wait(other) == "COMPLETED"
+    assert "PREEMPTED" in states(alone)
+    assert alone.digest(own_run(alone)) == alone.local_digest("job.py", "i=range(1,601)")

@@ -145,6 +145,7 @@ class Crew:
         for address, place in self.places.items():
             for call in place.calls:
                 if call.pickled is pickled:
+                    call.is_ended = True
                     self.lose(address, call)
                     return address
         return None
@@ -211,7 +212,9 @@ class Crew:
         """
         reason = await self._reason(place.address)
         call.losses += 1
-        if reason is None and call.losses >= MOST_LOSSES:
+        if reason is None and call.is_ended:
+            reason = "the worker was ended, since its task took too long"
+        elif reason is None and call.losses >= MOST_LOSSES:
             reason = f"{call.losses} workers were lost that were at it, nobody knows why"
         if reason is not None:
             self.latest_reason = reason

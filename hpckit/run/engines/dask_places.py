@@ -26,6 +26,8 @@ class Call:
         Whether nobody waits for its answer any more.
     is_suspect
         Whether a worker may die of it.
+    is_ended
+        Whether its worker was told to end for its sake.
     losses
         Workers that were lost at it so far, for reasons that nobody knows.
     """
@@ -36,6 +38,7 @@ class Call:
     is_asked_back: bool = False
     is_left: bool = False
     is_suspect: bool = False
+    is_ended: bool = False
     losses: int = 0
 
 
