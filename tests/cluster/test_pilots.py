@@ -156,6 +156,14 @@ def test_pilots_that_cannot_work_end_the_run_with_the_reason(there):
     assert "failed: no python here" in ended.stderr
 
 
+def test_pilots_that_slurm_refuses_end_the_run_at_once(there):
+    there.site.write_text(f'account = "nix"\n{there.site_text}')
+    there.job(NAP)
+    ended = there.run("run", "job.py", "i=range(1,11)", *ON_PILOTS)
+    assert ended.code == 1
+    assert "hpckit: Slurm refuses it: sbatch: Batch job submission failed: Inv" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

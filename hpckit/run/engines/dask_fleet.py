@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpckit.errors import HpckitError, LaunchError
+from hpckit.errors import HpckitError, LaunchError, UsageError
 from hpckit.jobstates import JobState
 from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.pilots import Backlog, Pilots, pilots_wanted
@@ -90,8 +90,7 @@ class Fleet:
         LaunchError
             None can be had.
         """
-        if self.trouble is not None:
-            raise self.trouble
+        self._raise_trouble()
         self._look(crew)
         wanted = pilots_wanted(self.pilots, backlog)
         self._count(wanted)
@@ -101,6 +100,13 @@ class Fleet:
         if not is_asking and time.monotonic() > self.asked_at + ASK_SECONDS:
             self.asked_at = time.monotonic()
             self.asking = asyncio.ensure_future(self._see_who_ended(crew))
+
+    def _raise_trouble(self) -> None:
+        for task in (self.changing, self.asking):
+            if task is not None and task.done() and (error := task.exception()) is not None:
+                raise LaunchError(f"the pilots could not be looked after: {error!r}") from error
+        if self.trouble is not None:
+            raise self.trouble
 
     def is_leaving(self, job: str) -> None:
         """Take note that a pilot's time is nearly up."""
@@ -178,6 +184,8 @@ class Fleet:
             self.cluster.worker_spec[name] = self.cluster.new_spec
         try:
             await self.cluster._correct_state()
+        except UsageError as refusal:
+            self.trouble = LaunchError(str(refusal))
         except HpckitError as error:
             for name, job in list(self.cluster.workers.items()):
                 if job.job_id is None:
