@@ -206,13 +206,13 @@ def test_a_node_that_dies_is_told_and_kept_off(alone):
 
 def test_nodes_killed_every_few_seconds_lose_no_task(alone, request):
     alone.job(DRAW.format(options=""))
-    tasks = 5000
-    nap = 0.4 if request.config.getoption("--long") else 0.1
+    is_long = request.config.getoption("--long")
+    tasks, nap, rounds = (5000, 0.4, 40) if is_long else (2500, 0.1, 4)
     shares = ("--elements", 16, "--workers", 4)
     run = alone.submit("job.py", f"n=range(1,{tasks + 1})", *shares, nap=nap)
     time.sleep(4)
     nodes = alone.slurm.cluster.nodes
-    for number in range(40 if request.config.getoption("--long") else 7):
+    for number in range(rounds):
         node = nodes[number % len(nodes)]
         alone.slurm.kill(node)
         time.sleep(2)

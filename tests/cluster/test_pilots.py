@@ -138,7 +138,9 @@ def test_pilots_that_somebody_cancels_are_replaced(there):
     assert there.digest(own_run(there)) == alike
 
 
-def test_pilots_whose_time_is_up_are_replaced(there):
+def test_pilots_whose_time_is_up_are_replaced(there, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("waits for a walltime of a minute: give --long")
     there.job(NAP.replace("10m", "1m"))
     ended = there.run("run", "job.py", "i=range(1,301)", *ON_PILOTS, env={"NAP": "0.5"})
     assert ended.code == 0, ended.stderr
@@ -233,7 +235,9 @@ def test_a_cancelled_driver_leaves_nothing_in_the_queue(there):
     assert there.digest(run) == there.local_digest("job.py", "i=range(1,2001)")
 
 
-def test_a_driver_whose_time_is_up_goes_on_from_the_queue(there):
+def test_a_driver_whose_time_is_up_goes_on_from_the_queue(there, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("waits for a walltime of a minute: give --long")
     there.site.write_text(
         there.site_text.replace('max_walltime = "01:00:00"', 'max_walltime = "1m"')
     )
@@ -264,7 +268,9 @@ def alone(slurm_alone):
     return There(slurm_alone)
 
 
-def test_pilots_that_wait_and_pilots_that_make_way(alone):
+def test_pilots_that_wait_and_pilots_that_make_way(alone, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("takes a minute of the whole cluster: give --long")
     alone.slurm.sbatch("sleep 600", "-N4", "--exclusive", "--job-name=all")
     alone.site.write_text(
         alone.site_text.replace(
