@@ -67,7 +67,11 @@ def _built(name: str, locked: Path) -> Path:
     def make(target: Path) -> None:
         build.build_image(build.own_recipe(), locked, target, str(base), print)
 
-    sources = sorted((ROOT / "hpckit").rglob("*.py"))
+    # Its wheel has these, and tells what README and setup.cfg say.
+    folders = ("hpckit", "jobs", "slurm_templates", "containers")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    own = [path for path in files if "__pycache__" not in path.parts]
+    sources = sorted([*own, ROOT / "README.md", ROOT / "setup.cfg"])
     return _kept(name, [build.own_recipe(), locked, base, *sources], make)
 
 
