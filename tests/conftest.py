@@ -150,4 +150,4 @@ def hpckit(tmp_path):
 @pytest.fixture
 def moments(request):
     """How many random moments to kill at."""
-    return 100 if request.config.getoption("--long") else 10
+    return 100 if request.config.getoption("--long") else 6

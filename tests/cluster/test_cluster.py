@@ -94,8 +94,10 @@ def test_a_job_outlives_a_restart_of_the_controller(slurm_alone):
     assert slurm_alone.wait(job) == "COMPLETED"
 
 
-def test_a_killed_node_and_a_cut_one_and_a_time_limit(slurm_alone):
+def test_a_killed_node_and_a_cut_one_and_a_time_limit(slurm_alone, request):
     """Each takes a minute, so all three at once."""
+    if not request.config.getoption("--long"):
+        pytest.skip("waits for more than a minute: give --long")
     slurm = slurm_alone
     late = slurm.sbatch("sleep 90", "--time=1", "-wn1")
     fails = slurm.sbatch("sleep 300", "-wn4", "--no-requeue")
