@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpckit.errors import HpckitError, LaunchError
+from hpckit.processes import uninterrupted
 from hpckit.run.agenda import Agenda, Batch, Scattered
 from hpckit.run.batch import BATCH_SECONDS, FarmSpec, Outcome, run_batch
 from hpckit.run.deadlines import Deadlines
@@ -167,11 +167,11 @@ class FarmDriver:
     def _stop(self) -> None:
         """End the engine at once; what it gives back whole is taken, whatever else was lost."""
         self.engine.kill()
-        with suppress(Empty):
-            while True:
-                future = self.ended.get_nowait()
-                batch = self.flying.pop(future, None)
-                if batch is not None and not future.cancelled() and future.exception() is None:
+        # Not those in the queue alone: Ctrl-C may have come while one was taken from it.
+        while ended := [future for future in self.flying if future.done()]:
+            for future in ended:
+                batch = self.flying.pop(future)
+                if not future.cancelled() and future.exception() is None:
                     self._take_outcome(batch, future.result())
 
     def _next(self) -> Batch | None:
@@ -202,10 +202,12 @@ class FarmDriver:
         try:
             future = self.ended.get(timeout=max(seconds, 0.0))
             while True:
-                batch = self.flying.pop(future, None)
-                is_late = self.deadlines.drop(future)
-                if batch is not None and not self._take_result(batch, future, is_late):
-                    broken.append(batch)
+                # Ctrl-C waits: what is taken in part would be lost.
+                with uninterrupted():
+                    batch = self.flying.pop(future, None)
+                    is_late = self.deadlines.drop(future)
+                    if batch is not None and not self._take_result(batch, future, is_late):
+                        broken.append(batch)
                 future = self.ended.get_nowait()
         except Empty:
             pass
