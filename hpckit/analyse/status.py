@@ -175,7 +175,7 @@ def status(run: RunDir, standing: Standing | None = None) -> Status:
     counts = sealed_counts(run, manifest) if manifest.job.kind == "farm" else None
     progress = read_progress(run.progress) if state is State.RUNNING else None
     told = progress or (read_progress(run.progress) if _is_driven(manifest, standing) else None)
-    rate = _rate(manifest, progress)
+    rate = _rate(manifest, told)
     return Status(
         manifest.id,
         state,
@@ -186,7 +186,7 @@ def status(run: RunDir, standing: Standing | None = None) -> Status:
         counts,
         progress,
         rate,
-        None if progress is None or not rate else _left(progress) / rate,
+        None if told is None or not rate else _left(told) / rate,
         next_step(run, manifest, state, counts),
         standing,
         None if progress else left_out(manifest, counts),

@@ -10,7 +10,6 @@ from hpckit import __version__
 from hpckit.errors import UsageError
 
 if TYPE_CHECKING:
-    from hpckit.render.container import Container
     from hpckit.run.engines.pilots import Pilots
     from hpckit.spec.site import Site
     from hpckit.store.create import Run
@@ -73,6 +72,7 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     from hpckit.render.submission import WORKERS
     from hpckit.run.engines.pilots import Pilots
     from hpckit.store.atomic import write_bytes
+    from hpckit.submit.handover import container_on
     from hpckit.submit.pilots import SlurmPilots
 
     site, resources = elastic.site, elastic.resources or run.job.resources
@@ -80,10 +80,11 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
         run.dir,
         run.job,
         resources,
-        elastic.slots or fitting_slots(site, resources, min(WORKERS, elastic.most)),
+        elastic.slots
+        or fitting_slots(site, resources, elastic.partition, min(WORKERS, elastic.most)),
         elastic.partition,
         elastic.options,
-        _container(run, site),
+        container_on(run, site),
     )
     text = render(pilot_script(plan, site), site, __version__)
     write_bytes(run.dir.pilot_script, text.encode())
@@ -144,14 +145,3 @@ def _address_toward(node: str) -> str | None:
     except OSError:
         return None
     return None if address.startswith("127.") else address
-
-
-def _container(run: Run, site: Site) -> Container | None:
-    from pathlib import Path
-
-    from hpckit.render.container import container_of, require_sources
-
-    if run.manifest.image is None:
-        return None
-    require_sources(site.binds)
-    return container_of(run, run.manifest.image, [Path(run.manifest.directory)], site.binds)

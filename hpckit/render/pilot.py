@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hpckit.render.batch import command_launcher, together
-from hpckit.render.container import Container, exports, hpckit_argv, kept_patterns
-from hpckit.render.script import Script, directives, with_options
+from hpckit.render.container import Container, hpckit_argv, kept_patterns
+from hpckit.render.script import Script, directives, log_pattern, with_options
+from hpckit.render.submission import exported
 from hpckit.spec.job import Job
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Site
@@ -62,8 +63,7 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
     program = ["pilot", str(plan.run.path), "--slots", str(plan.slots)]
     if walltime is not None:
         program += ["--lifetime", str(lifetime(int(walltime)))]
-    output = str(plan.run.log("pilot-%j")).replace("%", "%%").replace("%%j.log", "%j.log")
-    scratch = {} if site.scratch is None else {"TMPDIR": site.scratch}
+    output = log_pattern(plan.run.log("pilot-%j"))
     return Script(
         template="pilot.sh",
         title=f"{plan.job.name}: a pilot, which holds {plan.slots} workers for a farm",
@@ -76,9 +76,7 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
         ),
         variables={
             **command_launcher(site, plan.resources),
-            **scratch,
-            **exports(plan.container),
-            **site.environment,
+            **exported(plan.container, site),
         },
         launch=hpckit_argv(plan.container, program),
         workers=plan.slots,
@@ -86,9 +84,9 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
     )
 
 
-def fitting_slots(site: Site, task: Resources, most: int) -> int:
+def fitting_slots(site: Site, task: Resources, partition_name: str | None, most: int) -> int:
     """Return how many workers a pilot has on a site, `most` at most; one if nobody knows."""
-    partition = site.partition_for(with_own(task))
+    partition = site.partition_for(with_own(task), partition_name)
     if partition is None or partition.cpus_per_node is None:
         return 1
     fitting = (

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hpckit.errors import SpecError
+from hpckit.errors import SpecError, UsageError
 from hpckit.spec.messages import one_line, shown
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
@@ -140,6 +140,17 @@ def with_options(
                 key="--sbatch",
             )
     return {**own, **{name: value or None for name, value in options.items()}}
+
+
+def log_pattern(path: Path) -> str:
+    """Return the name of a log for ``--output``, in which Slurm replaces ``%j`` and the like."""
+    if "\\" in str(path):
+        raise UsageError(
+            f"{path.parent}: a backslash in it turns off the numbers in Slurm's logs: "
+            "give another --output"
+        )
+    folder = str(path.parent).replace("%", "%%")
+    return f"{folder}/{path.name}"
 
 
 def rank_launch(site: Site, asked: Resources, program: Sequence[str]) -> list[str]:

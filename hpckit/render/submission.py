@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from hpckit.errors import SpecError, UsageError
 from hpckit.jobstates import TIME_IS_UP
 from hpckit.render.batch import command_launcher, room, together
 from hpckit.render.container import Container, exports, hpckit_argv, kept_patterns
-from hpckit.render.script import Script, directives, rank_launch, with_options
+from hpckit.render.script import Script, directives, log_pattern, rank_launch, with_options
 from hpckit.spec.job import AWAITED, Job
 from hpckit.spec.messages import shown
 from hpckit.spec.resources import Resources
@@ -198,7 +197,7 @@ def _array(plan: Plan, site: Site) -> Script:
         title=f"{plan.job.name}: {share}",
         asked=together(plan.resources, plan.slots),
         own=array,
-        variables={**launcher, **_exports(plan, site)},
+        variables={**launcher, **exported(plan.container, site)},
         launch=program,
         workers=plan.workers,
         id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
@@ -216,7 +215,7 @@ def _driver(plan: Plan, site: Site) -> Script:
         title=f"{plan.job.name}: the driver of {plan.tasks} tasks, whose workers are other jobs",
         asked=DRIVER.updated(walltime=longest or plan.resources.walltime),
         own={"array": "0"},
-        variables={} if site.scratch is None else {"TMPDIR": site.scratch},
+        variables=exported(None, site),
         launch=[*_arguments(plan, None), "--workers", str(plan.workers), "--element", "0"],
         workers=plan.workers,
         id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
@@ -233,7 +232,7 @@ def _ranks(plan: Plan, site: Site) -> Script:
         title=f"{plan.job.name}: an MPI program on {asked.ntasks} ranks",
         asked=asked,
         own={},
-        variables={**variables, **_exports(plan, site)},
+        variables={**variables, **exported(plan.container, site)},
         launch=rank_launch(site, asked, _program(plan)),
         id="$SLURM_JOB_ID",
     )
@@ -256,7 +255,7 @@ def _script(
     partition = plan.partition_on(site)
     limit = partition.max_walltime if partition else None
     warning = policy.seconds_before(asked.walltime or limit)
-    output = _output(plan.run.log("slurm-%A_%a" if own else "slurm-%j"))
+    output = log_pattern(plan.run.log("slurm-%A_%a" if own else "slurm-%j"))
     mine: dict[str, object | None] = {
         **directives(plan.job.name, asked, site, partition, output),
         "open-mode": "append",
@@ -291,17 +290,7 @@ def _arguments(plan: Plan, container: Container | None) -> list[str]:
     return hpckit_argv(container, arguments)
 
 
-def _exports(plan: Plan, site: Site) -> dict[str, str]:
+def exported(container: Container | None, site: Site) -> dict[str, str]:
+    """Return the variables that every script of a site exports."""
     scratch = {} if site.scratch is None else {"TMPDIR": site.scratch}
-    return {**scratch, **exports(plan.container), **site.environment}
-
-
-def _output(path: Path) -> str:
-    """Return the name of a log for ``--output``, in which Slurm replaces ``%j`` and the like."""
-    if "\\" in str(path):
-        raise UsageError(
-            f"{path.parent}: a backslash in it turns off the numbers in Slurm's logs: "
-            "give another --output"
-        )
-    folder = str(path.parent).replace("%", "%%")
-    return f"{folder}/{path.name}"
+    return {**scratch, **exports(container), **site.environment}

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hpckit.spec.messages import counted
+
 PUBLISH_SECONDS = 1.0
 
 
@@ -34,7 +36,7 @@ class Muster:
     def __str__(self) -> str:
         told = [f"{self.running} of {self.wanted} workers"]
         told += [f"{self.queued} queued"] if self.queued else []
-        told += [f"{self.lost} jobs lost"] if self.lost else []
+        told += [f"{counted(self.lost, 'job')} lost"] if self.lost else []
         return ", ".join(told)
 
 

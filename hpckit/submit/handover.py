@@ -115,7 +115,14 @@ def plan(
     )
 
 
-def _container(run: Run, site: Site) -> Container | None:
+def container_on(run: Run, site: Site) -> Container | None:
+    """Return the container of a run on a site, where it has an image.
+
+    Raises
+    ------
+    UsageError
+        A folder that the site binds is not there.
+    """
     from hpckit.render.container import container_of, require_sources
 
     if run.manifest.image is None:
@@ -183,7 +190,7 @@ def submit(run: Run, site: Site, wish: Wish, again: frozenset[TaskState] | None)
     with driving(run.dir):
         _require_unchanged(run)
         tasks = _pending_tasks(run, again)
-        container = _container(run, site)
+        container = container_on(run, site)
         planned = plan(run.dir, run.job, run.manifest.sessions, site, wish, tasks, container)
         text = script_text(planned, site)
         path = run.dir.script(planned.session)

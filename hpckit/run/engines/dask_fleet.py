@@ -187,9 +187,10 @@ class Fleet:
         except UsageError as refusal:
             self.trouble = LaunchError(str(refusal))
         except HpckitError as error:
-            for name, job in list(self.cluster.workers.items()):
-                if job.job_id is None:
-                    self._forget(self.fleet[name])
+            for pilot in list(self.fleet.values()):
+                job = self.cluster.workers.get(pilot.name)
+                if job is None or job.job_id is None:
+                    self._forget(pilot)
             self._has_failed(str(error))
 
     async def _part(self, parting: Iterable[Pilot]) -> None:
