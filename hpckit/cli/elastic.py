@@ -67,25 +67,15 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     LaunchError
         Slurm does not answer.
     """
-    from hpckit.render.pilot import PilotPlan, fitting_slots, pilot_script
+    from hpckit.render.pilot import pilot_script, plan_pilots
     from hpckit.render.script import render
-    from hpckit.render.submission import WORKERS
     from hpckit.run.engines.pilots import Pilots
     from hpckit.store.atomic import write_bytes
     from hpckit.submit.handover import container_on
     from hpckit.submit.pilots import SlurmPilots
 
-    site, resources = elastic.site, elastic.resources or run.job.resources
-    plan = PilotPlan(
-        run.dir,
-        run.job,
-        resources,
-        elastic.slots
-        or fitting_slots(site, resources, elastic.partition, min(WORKERS, elastic.most)),
-        elastic.partition,
-        elastic.options,
-        container_on(run, site),
-    )
+    site = elastic.site
+    plan = plan_pilots(run.dir, run.job, elastic, container_on(run, site))
     text = render(pilot_script(plan, site), site, __version__)
     write_bytes(run.dir.pilot_script, text.encode())
     return Pilots(

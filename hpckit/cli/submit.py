@@ -25,6 +25,7 @@ from hpckit.spec.messages import counted
 from hpckit.threads import limit_threads
 
 if TYPE_CHECKING:
+    from hpckit.spec.job import Job
     from hpckit.spec.load import LoadedJob
     from hpckit.spec.resources import Resources
     from hpckit.spec.site import Site
@@ -99,20 +100,11 @@ def command(
 
     loaded = load_job(job)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
-    means = Means(
-        engine=engine,
-        workers=workers,
-        ranks=ranks,
-        min_workers=min_workers,
-        max_workers=max_workers,
-        on_site=site if engine else None,
-    )
+    means = Means(engine, workers, ranks, min_workers=min_workers, max_workers=max_workers)
     means.require_fitting(loaded.job)
-    if engine and (elements or max_running):
-        raise UsageError("--elements and --max-running are for arrays: leave --engine")
     refuse_rules(loaded.job, rules)
-    if loaded.job.kind == "spmd" and (elements or max_running):
-        raise UsageError("--elements and --max-running are for farms: an spmd job is one job")
+    if elements or max_running:
+        _require_array(loaded.job, engine)
     if dry_run and as_json:
         raise UsageError("--dry-run prints the script: leave --json")
     where = load_site(site)
@@ -141,6 +133,20 @@ def command(
         image=contained,
     )
     tell(submit_new(run, where, wish), as_json=as_json)
+
+
+def _require_array(job: Job, engine: str | None) -> None:
+    """Refuse what sizes an array where there will be none.
+
+    Raises
+    ------
+    UsageError
+        There will be none.
+    """
+    if job.kind == "spmd":
+        raise UsageError("--elements and --max-running are for farms: an spmd job is one job")
+    if engine is not None:
+        raise UsageError("--elements and --max-running are for arrays: leave --engine")
 
 
 def asked(

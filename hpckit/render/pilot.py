@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from hpckit.render.batch import command_launcher, together
 from hpckit.render.container import Container, hpckit_argv, kept_patterns
 from hpckit.render.script import Script, directives, log_pattern, with_options
-from hpckit.render.submission import exported
+from hpckit.render.submission import WORKERS, exported
 from hpckit.spec.job import Job
 from hpckit.spec.resources import Resources
-from hpckit.spec.site import Site
+from hpckit.spec.site import Partition, Site
+from hpckit.store.elastic import Elastic
 from hpckit.store.rundir import RunDir
 from hpckit.units import Memory
 
@@ -84,9 +85,22 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
     )
 
 
-def fitting_slots(site: Site, task: Resources, partition_name: str | None, most: int) -> int:
-    """Return how many workers a pilot has on a site, `most` at most; one if nobody knows."""
-    partition = site.partition_for(with_own(task), partition_name)
+def plan_pilots(run: RunDir, job: Job, elastic: Elastic, container: Container | None) -> PilotPlan:
+    """Return what a run's pilots are rendered from.
+
+    Raises
+    ------
+    SpecError
+        No partition of the site fits a single worker.
+    """
+    task = elastic.resources or job.resources
+    partition = elastic.site.partition_for(with_own(task), elastic.partition)
+    slots = elastic.slots or _fitting_slots(partition, task, min(WORKERS, elastic.most))
+    return PilotPlan(run, job, task, slots, elastic.partition, elastic.options, container)
+
+
+def _fitting_slots(partition: Partition | None, task: Resources, most: int) -> int:
+    """Return how many workers a pilot has, `most` at most; one if nobody knows."""
     if partition is None or partition.cpus_per_node is None:
         return 1
     fitting = (

@@ -82,12 +82,15 @@ def plan(
     UsageError
         No partition fits, or an option is not allowed.
     """
+    from hpckit.render.pilot import pilot_script, plan_pilots
     from hpckit.render.submission import Plan, shared_out
 
     elements: int | None = None
     workers: int | None = None
-    if wish.elastic is not None:
-        elements, workers = 1, wish.elastic.most
+    if (elastic := _elastic(site, wish)) is not None:
+        # The driver would meet only in the queue what stands against its pilots.
+        pilot_script(plan_pilots(run, job, elastic, container), site)
+        elements, workers = 1, elastic.most
     elif job.kind == "farm":
         elements, workers = shared_out(
             job,

@@ -319,3 +319,21 @@ def test_pilots_that_wait_and_pilots_that_make_way(alone, request):
     assert alone.slurm.wait(other) == "COMPLETED"
     assert "PREEMPTED" in states(alone)
     assert alone.digest(own_run(alone)) == alone.local_digest("job.py", "i=range(1,601)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--max-workers", 3), "the engine processes has no workers in batch jobs of their own"),
+        (("--engine", "dask", "--elements", 3), "--elements and --max-running are for arrays"),
+        (("--engine", "dask", "--mem", "9G"), "no partition of here fits: main: 9316M of"),
+        (("--engine", "dask", "--sbatch", "mem=4G"), "--sbatch: the script says it already"),
+    ],
+)
+def test_what_submit_refuses_leaves_nothing(there, arguments, told):
+    there.job(NAP)
+    ended = there.run("submit", "job.py", *arguments)
+    assert ended.code == 2, ended
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not list(there.folder.glob("runs/*"))
