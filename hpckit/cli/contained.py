@@ -128,7 +128,7 @@ def container_for(
     if sweep.table is not None:
         files.append(sweep.table)
     seen = folders_of(files, [root, Path.cwd()])
-    return Container(image, seen, tuple(further), loaded.job.resources.gpus_per_task > 0)
+    return Container(image, seen, tuple(further), loaded.job.resources.uses_gpus)
 
 
 def enter_again(run: Run, image: ImageRecord | None, folders: Iterable[Path] = ()) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from hpckit.cli.options import output_option
+from hpckit.cli.options import gpus_option, output_option
 from hpckit.cli.scheduled import scheduled_element, scheduled_rank
 from hpckit.errors import HpckitError, UsageError
 from hpckit.variables import DRIVER
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--session", type=click.IntRange(1), hidden=True, help="Of a submitted run.")
 @click.option("--element", type=click.IntRange(0), hidden=True, help="Of the session's array.")
 @click.option("--workers", type=click.IntRange(1), default=1, hidden=True, help="Of the element.")
+@gpus_option
 @output_option
 def command(
     job: str,
@@ -36,6 +37,7 @@ def command(
     session: int | None,
     element: int | None,
     workers: int,
+    gpus_per_task: int | None,
     output: Path | None,
 ) -> NoReturn:
     """Run under mpirun, srun, or a script; batch scripts of submitted runs give --session."""
@@ -45,6 +47,8 @@ def command(
     if (Path(job) / "run.json").is_file():
         if parameters:
             raise UsageError(f"{job}: the parameters of a run are fixed: leave {parameters[0]}")
+        if gpus_per_task is not None:
+            raise UsageError(f"{job}: the resources of a run are fixed: leave --gpus-per-task")
         run = Path(job).resolve()
         if session is None:
             _launched_rank(run)
@@ -54,7 +58,7 @@ def command(
     from hpckit.spec.load import load_job
     from hpckit.spec.sweep import Sweep
 
-    loaded = load_job(job)
+    loaded = load_job(job).with_gpus(gpus_per_task)
     limit_threads(loaded.job.resources.cpus_per_task)
     sweep = Sweep.from_args(loaded.job, list(parameters))
     if loaded.job.kind == "farm":

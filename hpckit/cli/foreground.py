@@ -19,6 +19,7 @@ from hpckit.store.manifest import Manifest
 from hpckit.variables import LAUNCHER
 
 if TYPE_CHECKING:
+    from hpckit.spec.resources import Resources
     from hpckit.store.block import TaskState
 
 MAX_REASONS = 3
@@ -91,6 +92,8 @@ def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Mani
     elastic = means.elastic(run.manifest.elastic if engine == run.manifest.engine else None)
     cpus = asked.cpus_per_task * asked.ntasks
     workers = engine_class(engine).fitting_workers(means.workers, cpus)
+    if means.workers is None and elastic is None:
+        workers = min(workers, _on_cards(asked) or workers)
     place = Workplace(
         workers if elastic is None else elastic.most,
         run.dir.log("worker-{pid}"),
@@ -101,6 +104,15 @@ def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Mani
     run = replace(run, manifest=run.manifest.updated(elastic=elastic))
     with progress_shown(run.manifest.job.name) as terminal:
         return work_farm(run, engine, place, terminal.report, again=again)
+
+
+def _on_cards(asked: Resources) -> int | None:
+    """Return how many tasks the GPUs of this machine take; None if that does not matter."""
+    from hpckit.run.gpu.driver import count
+
+    if not asked.uses_gpus:
+        return None
+    return (count() or 0) * (asked.ntasks_per_gpu or 1) // (asked.gpus_per_task or 1)
 
 
 def _launch_line(ranks: int) -> tuple[str, ...]:

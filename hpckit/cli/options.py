@@ -50,6 +50,15 @@ def rules_options(function: F) -> F:
     return function
 
 
+def gpus_option(function: F) -> F:
+    """Add --gpus-per-task, in place of the job's own."""
+    return click.option(
+        "--gpus-per-task",
+        type=click.IntRange(0),
+        help="GPUs of a task or rank, in place of its own.",
+    )(function)
+
+
 def resource_options(function: F) -> F:
     """Add --walltime and --mem, in place of the job's own."""
     walltime = click.option("--walltime", help="In place of the job's, such as 2h.")

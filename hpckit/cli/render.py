@@ -9,7 +9,7 @@ import click
 from hpckit import __version__
 from hpckit.cli.contained import chosen_image, container_for, image_option
 from hpckit.cli.means import Means
-from hpckit.cli.options import output_option
+from hpckit.cli.options import gpus_option, output_option
 from hpckit.errors import UsageError
 
 
@@ -21,6 +21,7 @@ from hpckit.errors import UsageError
 @click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
+@gpus_option
 @image_option
 @output_option
 def command(
@@ -31,6 +32,7 @@ def command(
     ranks: int | None,
     tasks: Path | None,
     seed: int | None,
+    gpus_per_task: int | None,
     image: str | None,
     output: Path | None,
 ) -> None:
@@ -43,7 +45,7 @@ def command(
     from hpckit.store.rundir import runs_root
 
     where = load_site(site)
-    loaded = load_job(job)
+    loaded = load_job(job).with_gpus(gpus_per_task)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
     Means(workers=workers, ranks=ranks).require_fitting(loaded.job)
     if sweep.table is not None and loaded.job.kind == "spmd":
@@ -53,6 +55,8 @@ def command(
         arguments += ["--tasks", str(sweep.table)]
     if seed is not None:
         arguments += ["--seed", str(seed)]
+    if gpus_per_task is not None:
+        arguments += ["--gpus-per-task", str(gpus_per_task)]
     arguments += ["--output", str(runs_root(output).absolute())]
     asked = loaded.job
     if ranks is not None:

@@ -11,7 +11,7 @@ import click
 from hpckit.cli.contained import chosen_image, enter_for, image_option
 from hpckit.cli.foreground import summarise, work_new
 from hpckit.cli.means import Means, means_options, refuse_rules
-from hpckit.cli.options import output_option, rules_options
+from hpckit.cli.options import gpus_option, output_option, rules_options
 from hpckit.threads import limit_threads
 
 
@@ -25,6 +25,7 @@ from hpckit.threads import limit_threads
 @click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
+@gpus_option
 @rules_options
 @image_option
 @output_option
@@ -33,6 +34,7 @@ def command(
     parameters: tuple[str, ...],
     tasks: Path | None,
     seed: int | None,
+    gpus_per_task: int | None,
     image: str | None,
     output: Path | None,
     **options: Any,
@@ -45,7 +47,7 @@ def command(
     from hpckit.store import create
     from hpckit.store.rundir import runs_root
 
-    loaded = load_job(job)
+    loaded = load_job(job).with_gpus(gpus_per_task)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
     means = Means.taken_from(options)
     refuse_rules(loaded.job, options)

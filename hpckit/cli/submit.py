@@ -14,6 +14,7 @@ import click
 from hpckit.cli.contained import chosen_image, container_for, image_option
 from hpckit.cli.means import Means, refuse_rules
 from hpckit.cli.options import (
+    gpus_option,
     json_option,
     output_option,
     resource_options,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--max-running", type=click.IntRange(1), help="Elements at a time.")
 @click.option("--ranks", type=click.IntRange(1), help="Ranks of an spmd job  [default: its ntasks]")
 @resource_options
+@gpus_option
 @click.option("--tasks", type=click.Path(path_type=Path), help="A CSV file, a row a task.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all random streams.")
 @rules_options
@@ -76,6 +78,7 @@ def command(
     ranks: int | None,
     walltime: str | None,
     mem: str | None,
+    gpus_per_task: int | None,
     tasks: Path | None,
     seed: int | None,
     after: tuple[str, ...],
@@ -98,7 +101,7 @@ def command(
     from hpckit.store.rundir import runs_root
     from hpckit.submit.handover import Wish, submit_new
 
-    loaded = load_job(job)
+    loaded = load_job(job).with_gpus(gpus_per_task)
     sweep = Sweep.from_args(loaded.job, list(parameters), tasks)
     means = Means(engine, workers, ranks, min_workers=min_workers, max_workers=max_workers)
     means.require_fitting(loaded.job)

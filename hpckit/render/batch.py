@@ -123,7 +123,8 @@ def together(task: Resources, workers: int) -> Resources:
     """Return what some tasks need that one process works off side by side."""
     return task.updated(
         cpus_per_task=task.cpus_per_task * workers,
-        gpus_per_task=task.gpus_per_task * workers,
+        gpus_per_task=task.gpus_of(workers),
+        ntasks_per_gpu=None,
         **({"mem": Memory(task.mem * workers)} if task.mem else {}),
     )
 

@@ -120,7 +120,7 @@ def container_of(
     record = run.manifest.job
     files = [Path(record.source), *map(Path, record.inputs)]
     seen = folders_of(files, [run.dir.path.parent, *folders])
-    return Container(image, seen, tuple(further), run.job.resources.gpus_per_task > 0)
+    return Container(image, seen, tuple(further), run.job.resources.uses_gpus)
 
 
 def folders_of(files: Iterable[Path], folders: Iterable[Path]) -> tuple[Path, ...]:

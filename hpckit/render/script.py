@@ -114,6 +114,7 @@ def directives(
         "ntasks-per-node": asked.ntasks_per_node,
         "cpus-per-task": asked.cpus_per_task,
         "gpus-per-task": asked.gpus_per_task or None,
+        "ntasks-per-gpu": asked.ntasks_per_gpu,
         "mem": asked.mem,
         "mem-per-cpu": asked.mem_per_cpu,
         "time": asked.walltime,

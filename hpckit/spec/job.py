@@ -108,6 +108,10 @@ class Job(BaseModel):
         """
         return 1 if self.is_async else workers
 
+    def on(self, resources: Resources) -> Job:
+        """Return the job with other resources."""
+        return self.model_copy(update={"resources": resources})
+
     def param(self, name: str) -> Param:
         """Return the parameter of that name.
 

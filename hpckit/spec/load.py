@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -43,6 +43,13 @@ class LoadedJob:
     source: Path
     text: str
     sha256: str
+
+    def with_gpus(self, gpus_per_task: int | None) -> LoadedJob:
+        """Return the job with another number of GPUs a task, if one is given."""
+        if gpus_per_task is None:
+            return self
+        asked = self.job.resources.updated(gpus_per_task=gpus_per_task, ntasks_per_gpu=None)
+        return replace(self, job=self.job.on(asked))
 
 
 def load_job(ref: str) -> LoadedJob:

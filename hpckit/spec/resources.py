@@ -20,6 +20,8 @@ class Resources(Options):
     ----------
     nodes, ntasks, ntasks_per_node, cpus_per_task, gpus_per_task
         Counts; None leaves it to the scheduler.
+    ntasks_per_gpu
+        How many tasks share one GPU, instead of `gpus_per_task`.
     mem, mem_per_cpu
         Bytes a node, or bytes a CPU; one of the two at most.
     walltime
@@ -31,6 +33,7 @@ class Resources(Options):
     ntasks_per_node: Count | None = None
     cpus_per_task: Count = 1
     gpus_per_task: Annotated[int, Field(strict=True, ge=0)] = 0
+    ntasks_per_gpu: Count | None = None
     mem: Memory | None = None
     mem_per_cpu: Memory | None = None
     walltime: Walltime | None = None
@@ -45,6 +48,17 @@ class Resources(Options):
         """
         present = {name: getattr(self, name) for name in self.model_fields_set}
         return self.from_options(present | changes, owner="a job's resources")
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether a task has a GPU, of its own or together with others."""
+        return self.gpus_per_task > 0 or self.ntasks_per_gpu is not None
+
+    def gpus_of(self, tasks: int) -> int:
+        """Return how many GPUs some tasks have on one node."""
+        return (
+            -(-tasks // self.ntasks_per_gpu) if self.ntasks_per_gpu else tasks * self.gpus_per_task
+        )
 
     def require_one_task(self) -> None:
         """See that they are those of a farm, each task of which is one process.
@@ -76,6 +90,10 @@ class Resources(Options):
     def _agree(self) -> Self:
         if self.mem is not None and self.mem_per_cpu is not None:
             raise ValueError("mem and mem_per_cpu exclude each other; leave one of them out")
+        if self.gpus_per_task and self.ntasks_per_gpu:
+            raise ValueError(
+                "gpus_per_task and ntasks_per_gpu exclude each other; leave one of them out"
+            )
         if self.nodes is not None and self.nodes > self.ntasks:
             raise ValueError(
                 f"nodes={self.nodes} is more than ntasks={self.ntasks}, and a node without a task"

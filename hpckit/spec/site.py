@@ -51,7 +51,7 @@ class Partition(BaseModel):
 
     def _obstacles(self, asked: Resources) -> Iterator[str]:
         each = asked.ntasks_per_node or (-(-asked.ntasks // asked.nodes) if asked.nodes else 1)
-        cpus, gpus = each * asked.cpus_per_task, each * asked.gpus_per_task
+        cpus, gpus = each * asked.cpus_per_task, asked.gpus_of(each)
         mem = asked.mem if asked.mem is not None else (asked.mem_per_cpu or 0) * cpus
         if _above(asked.walltime, self.max_walltime):
             yield f"walltime={asked.walltime} is above its {self.max_walltime}"
@@ -70,8 +70,10 @@ class Partition(BaseModel):
         rooms = [asked.ntasks_per_node or asked.ntasks]
         if self.cpus_per_node is not None:
             rooms.append(self.cpus_per_node // asked.cpus_per_task)
-        if asked.gpus_per_task:
-            rooms.append(self.gpus_per_node // asked.gpus_per_task)
+        if asked.uses_gpus:
+            rooms.append(
+                self.gpus_per_node * (asked.ntasks_per_gpu or 1) // (asked.gpus_per_task or 1)
+            )
         if asked.mem_per_cpu and self.mem_per_node is not None:
             rooms.append(self.mem_per_node // (asked.mem_per_cpu * asked.cpus_per_task))
         return max(min(rooms), 1)

@@ -80,6 +80,7 @@ def repeat(first: Run, *, root: Path, argv: list[str], image: ImageRecord | None
     """
     loaded = _loaded(first.dir, first.manifest)
     before = first.manifest.job
+    loaded = replace(loaded, job=loaded.job.on(before.resources))
     record = _record(loaded, first.sweep, before.seed, before.rules)
     record = record.model_copy(update={"table": before.table})
     return _made(root, loaded, first.sweep, record, argv, image, first.manifest.id)
@@ -129,7 +130,7 @@ def reopen(directory: RunDir) -> Run:
         The manifest does not read.
     """
     manifest = manifests.read(directory.manifest)
-    job = _loaded(directory, manifest).job
+    job = _loaded(directory, manifest).job.on(manifest.job.resources)
     return Run(directory, manifest, job, stored_sweep(job, directory, manifest))
 
 
