@@ -181,3 +181,12 @@ class Walltime(_Quantity):
         days, rest = divmod(int(self), DAY)
         clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
         return f"{days}-{clock}" if days else clock
+
+
+def binary(nbytes: float) -> str:
+    """Return an amount of bytes for people, such as ``1.5 GiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if nbytes < KIB:
+            return f"{nbytes:.0f} bytes" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+        nbytes /= KIB
+    return f"{nbytes:.1f} TiB"

@@ -12,7 +12,7 @@ Walls         Bounce-back with a moving wall, Ladd, J. Fluid Mech. 271, 285 (199
 Reference     Ghia, Ghia & Shin, J. Comput. Phys. 48, 387 (1982): u and v on the centre lines.
 
 Each rank owns a block of rows. No sum runs over ranks, so that the fields are the same bit for
-bit on any number of them.
+bit on any number of them, and so they are on GPUs: hpckit run cavity --gpus-per-task 1
 """
 
 from __future__ import annotations
@@ -137,31 +137,127 @@ def relaxation_rates(viscosity):
     return 1 / (slack + 0.5), 1 / (MAGIC / slack + 0.5)
 
 
-def halo(comm, f):
-    """Return persistent requests that fill the ghost rows of `f` from the neighbouring ranks."""
+class Host:
+    """A rank's block of rows on the processor; `f` are its populations."""
+
+    def __init__(self, run, n, rows, edges, rates, lid):
+        self.edges, self.rates, self.lid = edges, rates, lid
+        self.f, self._next = np.zeros((2, rows + 2, 9, n + 2))
+        self.fields = np.zeros((3, rows, n))
+        self._halo, self._halo_next = halo(run.comm, self.f), halo(run.comm, self._next)
+
+    def load(self, f):
+        """Go on from populations that were saved."""
+        self.f[:] = f
+
+    def advance(self):
+        """Make one step; the inner rows are computed while the ghost rows are under way."""
+        old, new, rows = self.f, self._next, self.f.shape[0] - 2
+        for request in self._halo:
+            request.Start()
+        stream_collide(old, new, 2, rows, *self.rates)
+        for request in self._halo:
+            request.Wait()
+        reflect(old, *self.edges, self.lid)
+        stream_collide(old, new, 1, 2, *self.rates)
+        stream_collide(old, new, max(rows, 2), rows + 1, *self.rates)
+        self.f, self._next = self._next, self.f
+        self._halo, self._halo_next = self._halo_next, self._halo
+
+    def observe(self):
+        """Compute u, v and p; return the largest change of u and v, infinity if they diverged."""
+        return observe(self.f, self.lid, *self.fields)
+
+    def free(self):
+        """Give MPI's requests back."""
+        for request in self._halo + self._halo_next:
+            request.Free()
+
+
+class Card:
+    """The same on a GPU: cavity.cu has the steps."""
+
+    def __init__(self, run, n, rows, edges, rates, lid):
+        self.gpu, self.n, self.rows, self.lid = run.gpu, n, rows, lid
+        self.edges, self.rates = [float(edge) for edge in edges], rates
+        options = ["-fmad=false"]  # as on the processor
+        self._step = self.gpu.kernel(
+            "cavity.cu",
+            "stream_collide",
+            options=options,
+            bytes_per_thread=144,
+            flops_per_thread=97,
+        )
+        self._observe = self.gpu.kernel("cavity.cu", "observe", options=options)
+        self.f, self._next = (self.gpu.zeros((rows + 2, 9, n + 2)) for _ in range(2))
+        self.fields = np.zeros((3, rows, n))
+        self._on_card = self.gpu.empty((3, rows, n))
+        self._halo, self._halo_next = (self._exchange(run.comm, f) for f in (self.f, self._next))
+
+    def load(self, f):
+        """Go on from populations that were saved."""
+        self.gpu.cuda.memcpy_htod(self.f.gpudata, f)
+
+    def advance(self):
+        """Make one step; the inner rows are computed while the ghost rows are under way."""
+        if all(self.edges):
+            self._rows(1, self.rows + 1)
+        else:
+            self._halo.start()
+            self._rows(2, self.rows)
+            self._halo.finish()
+            self._rows(1, 2)
+            self._rows(max(self.rows, 2), self.rows + 1)
+        self.f, self._next = self._next, self.f
+        self._halo, self._halo_next = self._halo_next, self._halo
+
+    def observe(self):
+        """Compute u, v and p; return the largest change of u and v, infinity if they diverged."""
+        before = self.fields[:2].copy()
+        self._observe(
+            self.f, self._on_card, self.n, self.rows, self.lid, threads=(self.n, self.rows)
+        )
+        self.gpu.to_host(self._on_card, self.fields)
+        change = float(np.abs(self.fields[:2] - before).max())
+        return change if change < np.inf else np.inf
+
+    def free(self):
+        """Give MPI's requests back."""
+        self._halo.free()
+        self._halo_next.free()
+
+    def _rows(self, first, last):
+        if last > first:
+            self._step(
+                *(self.f, self._next, self.n, self.rows, first, last),
+                *(*self.rates, *self.edges, self.lid),
+                threads=(self.n, last - first),
+            )
+
+    def _exchange(self, comm, f):
+        below, above = neighbours(comm)
+        sends = [(f[1, DOWNWARD], below), (f[self.rows, UPWARD], above)]
+        receives = [(f[0, UPWARD], below), (f[self.rows + 1, DOWNWARD], above)]
+        return self.gpu.halo(comm, sends, receives)
+
+
+def neighbours(comm):
+    """Return the ranks below and above this one; none at the walls."""
     from mpi4py import MPI  # not at the top: importing it starts MPI, also where no rank runs
 
     below = comm.rank - 1 if comm.rank > 0 else MPI.PROC_NULL
-    above = comm.rank + 1 if comm.rank < comm.size - 1 else MPI.PROC_NULL
+    return below, comm.rank + 1 if comm.rank < comm.size - 1 else MPI.PROC_NULL
+
+
+def halo(comm, f):
+    """Return persistent requests that fill the ghost rows of `f` from the neighbouring ranks."""
+    below, above = neighbours(comm)
     return [
         comm.Recv_init(f[0, UPWARD], source=below),
         comm.Recv_init(f[-1, DOWNWARD], source=above),
         comm.Send_init(f[1, DOWNWARD], dest=below),
         comm.Send_init(f[-2, UPWARD], dest=above),
     ]
-
-
-def advance(old, new, requests, rates, at_floor, at_lid, lid):
-    """Make one step; the inner rows are computed while the ghost rows are under way."""
-    rows = old.shape[0] - 2
-    for request in requests:
-        request.Start()
-    stream_collide(old, new, 2, rows, *rates)
-    for request in requests:
-        request.Wait()
-    reflect(old, at_floor, at_lid, lid)
-    stream_collide(old, new, 1, 2, *rates)
-    stream_collide(old, new, max(rows, 2), rows + 1, *rates)
 
 
 @spmd(ntasks=4, walltime="1h")
@@ -182,35 +278,31 @@ def cavity(
     check(comm.size, n, reynolds, lid)
     rates = relaxation_rates(lid * n / reynolds)
     j0, j1 = comm.rank * n // comm.size, (comm.rank + 1) * n // comm.size
-    at_floor, at_lid = j0 == 0, j1 == n
+    flow = (Card if run.has_gpu else Host)(run, n, j1 - j0, (j0 == 0, j1 == n), rates, lid)
 
-    f, f_next = np.zeros((2, j1 - j0 + 2, 9, n + 2))
-    u, v, p = np.zeros((3, j1 - j0, n))
     step, change = 0, math.inf
     if saved := run.restore():
-        step, change, f[:] = saved["step"], saved["change"], saved["f"]
-        observe(f, lid, u, v, p)
-    exchange, exchange_next = halo(comm, f), halo(comm, f_next)
+        step, change = saved["step"], saved["change"]
+        flow.load(saved["f"])
+        flow.observe()
 
     unit = round(n / lid)
     while step < max_time * unit and change >= tolerance:
         for _ in range(unit):
-            advance(f, f_next, exchange, rates, at_floor, at_lid, lid)
-            f, f_next, exchange, exchange_next = f_next, f, exchange_next, exchange
+            flow.advance()
         step += unit
         # A maximum is the same in whatever order it is taken; a sum would not be.
-        change = comm.allreduce(observe(f, lid, u, v, p), op=max)
+        change = comm.allreduce(flow.observe(), op=max)
         if change == math.inf:
             raise UsageError(f"n={n} is too coarse for reynolds={reynolds}: the flow diverged")
         run.record("residual", change, step=step)
         run.progress(step, max_time * unit)
         if change >= tolerance:
-            run.checkpoint(step=step, change=change, f=f)
-    for request in exchange + exchange_next:
-        request.Free()
+            run.checkpoint(step=step, change=change, f=flow.f)
+    flow.free()
     if change >= tolerance and comm.rank == 0:
         run.log(f"not steady: u and v still change by {change:.1e} at time {max_time}")
-    save(run, n, j0, u, v, p)
+    save(run, n, j0, *flow.fields)
 
 
 def save(run, n, j0, u, v, p):

@@ -19,6 +19,8 @@ from hpckit.processes import was_interrupted
 from hpckit.run.calling import Caller, Row, checked, told
 from hpckit.run.context import Current
 from hpckit.run.engines import WorkerDied
+from hpckit.run.gpu.between import has_lost_gpu, tell_of_gpu
+from hpckit.run.gpu.wish import NONE, Wish
 from hpckit.run.logs import attend, end_task
 from hpckit.run.reducing import MergedRows
 from hpckit.run.timelimit import limited
@@ -50,6 +52,7 @@ class FarmSpec:
     assignments: tuple[tuple[str, str], ...]
     has_table: bool
     seed: int
+    wish: Wish = NONE
     task_timeout: float | None = None
 
 
@@ -164,6 +167,7 @@ class TaskRunner:
                 # A child that a task has forked and left running must not answer for its
                 # parent, nor, in the driver itself, become a second one.
                 os._exit(0)
+            tell_of_gpu()
             now.index = None
             end_task(now)
         return tally.outcome(indices, attempt)
@@ -186,6 +190,8 @@ class TaskRunner:
             except BaseException as raised:
                 if was_interrupted():
                     raise KeyboardInterrupt from None
+                if has_lost_gpu():
+                    raise WorkerDied(f"its GPU is of no use any more: {raised}") from None
                 tally.errors[len(rows)] = told(raised)
                 rows.append(None)
             begin, end = end, clock()
@@ -214,6 +220,8 @@ def run_batch(spec: FarmSpec, indices: Sequence[int], attempt: int) -> Outcome:
         return Outcome(None, not_loaded(error))
     try:
         return lightened(runner.run(indices, attempt), spill)
+    except WorkerDied:
+        raise
     except Exception as error:
         raise WorkerDied(f"the worker process could not go on: {error!r}") from None
 
@@ -262,4 +270,4 @@ def make_caller(spec: FarmSpec) -> Caller:
     job = load_file(spec.run / spec.job_file, spec.source).job
     arguments = [f"{name}={text}" for name, text in spec.assignments]
     table = run.table if spec.has_table else None
-    return Caller(job, Sweep.from_args(job, arguments, table), spec.seed, run)
+    return Caller(job, Sweep.from_args(job, arguments, table), spec.seed, run, spec.wish)

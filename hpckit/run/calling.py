@@ -9,7 +9,8 @@ from itertools import repeat
 from typing import Any, TypeAlias
 
 from hpckit.errors import HpckitError
-from hpckit.run.context import Task
+from hpckit.run.context import Task, tasks_on
+from hpckit.run.gpu.wish import NONE, Wish
 from hpckit.run.reducing import NOTHING
 from hpckit.run.timelimit import TaskTimeout
 from hpckit.run.tracebacks import own_traceback
@@ -51,11 +52,12 @@ class Caller:
         Merges the results of two tasks; None where each is kept.
     """
 
-    def __init__(self, job: Job, sweep: Sweep, seed: int, run: RunDir) -> None:
+    def __init__(self, job: Job, sweep: Sweep, seed: int, run: RunDir, wish: Wish = NONE) -> None:
         self.sweep = sweep
         self.seed = seed
         self.is_async = job.is_async
         self.names = tuple(param.name for param in job.params)
+        self._task = tasks_on(wish) if wish.count else Task
         self.call = self._call(job, run)
         self.merge = Merge.of(job)
         self.plain = frozenset() if self.merge or RESULT in sweep.names else NUMBERS
@@ -102,13 +104,13 @@ class Caller:
             return self._by_name(function if job.takes_context else _without_context(function))
         if not job.takes_context:
             return lambda index, point: function(*point)
-        names, seed = self.names, self.seed
-        return lambda index, point: function(Task(index, dict(zip(names, point)), seed), *point)  # noqa: B905
+        names, seed, task = self.names, self.seed, self._task
+        return lambda index, point: function(task(index, dict(zip(names, point)), seed), *point)  # noqa: B905
 
     def _by_name(self, function: Callable[..., Any]) -> Callable[[int, Point], Any]:
         def call(index: int, point: Point) -> Any:
             params = dict(zip(self.names, point, strict=True))
-            return function(Task(index, params, self.seed), **params)
+            return function(self._task(index, params, self.seed), **params)
 
         return call
 

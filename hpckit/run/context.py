@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from contextvars import ContextVar
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hpckit.run.gpu.wish import NONE, Wish, require
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from hpckit.run.gpu.card import Gpu
 
 
 class Current:
@@ -49,6 +53,8 @@ class Task:
         The values of all parameters.
     """
 
+    _wish: ClassVar[Wish] = NONE
+
     def __init__(self, index: int, params: dict[str, Any], seed: int) -> None:
         self.index = index
         self.params = params
@@ -58,6 +64,26 @@ class Task:
     def rng(self) -> np.random.Generator:
         """The task's own random stream: it depends on the seed and the index, on nothing else."""
         return stream(self._seed, self.index)
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether the job asks for a GPU."""
+        return self._wish.count > 0
+
+    @property
+    def gpu(self) -> Gpu:
+        """The task's GPU: see docs/gpu.md.
+
+        Raises
+        ------
+        LaunchError
+            None can be had; the farm ends with the reason.
+        UsageError
+            The job does not ask for one.
+        """
+        from hpckit.run.gpu.card import card_here
+
+        return card_here(require(self._wish))
 
     @cached_property
     def seed(self) -> int:
@@ -70,6 +96,11 @@ class Task:
     def log(self, message: object) -> None:
         """Write a line to the run's log, under the task's index."""
         print(message, file=sys.stdout, flush=True)
+
+
+def tasks_on(wish: Wish) -> type[Task]:
+    """Return the class of tasks that may have cards."""
+    return type("Task", (Task,), {"_wish": wish})
 
 
 def stream(seed: int, index: int) -> np.random.Generator:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hpckit.errors import HpckitError, Interrupted, StoreError
+from hpckit.run.gpu.between import tell_of_gpu
+from hpckit.run.gpu.wish import Wish
 from hpckit.run.logs import capture_descriptors
 from hpckit.run.notice import Notice, TimeIsUp
 from hpckit.run.ranks import end_mpi, library_version, start_mpi
@@ -21,6 +23,7 @@ from hpckit.store import create
 from hpckit.store import manifest as manifests
 from hpckit.store.create import Run
 from hpckit.store.failure import Failure, read_failure
+from hpckit.store.gpus import accounts, remove_accounts
 from hpckit.store.lock import join_ranks
 from hpckit.store.logs import BoundedLog
 from hpckit.store.manifest import Manifest, State
@@ -76,6 +79,7 @@ def _run_rank(open_run: Callable[[], Run], report: Report, notice: Notice) -> tu
             run.manifest.job.seed,
             Publisher(directory.progress, report),
             notice,
+            Wish.of(run.job.resources, Path(run.manifest.job.source), run.dir),
         )
         body: Any = run.job.body
         returned = body(context, **context.params)
@@ -132,6 +136,7 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
     from hpckit.store.fields import assemble_fields
     from hpckit.store.parallel import is_parallel, pack_together
 
+    tell_of_gpu()
     own = list(context.seal().values())
     pieces = context.comm.gather(own, root=0)
     left = context.comm.gather(context.left_to_root, root=0)
@@ -145,6 +150,7 @@ def _finish(run: Run, context: RankContext, begun: float) -> None:
     if context.rank == 0:
         final.write(run.dir.manifest)
         run.dir.progress.unlink(missing_ok=True)
+        remove_accounts(run.dir.gpus)
         Checkpoints(run.dir, context.comm).remove()
     context.comm.Barrier()
 
@@ -165,6 +171,7 @@ def _final(run: Run, context: RankContext, begun: float) -> Manifest:
         ranks=context.size,
         counts={"done": 1},
         usage=usage(),
+        gpus=[*run.manifest.gpus, *accounts(run.dir.gpus)],
         environment={
             **run.manifest.environment,
             **software_inside(),

@@ -18,6 +18,7 @@ from hpckit.run.agenda import Agenda, Scattered
 from hpckit.run.batch import FarmSpec
 from hpckit.run.engines import Engine, Workplace, engine_class
 from hpckit.run.farm import FarmDriver
+from hpckit.run.gpu.wish import Wish
 from hpckit.run.sealing import Sealer
 from hpckit.run.snapshots import Snapshots
 from hpckit.run.usage import Used, usage
@@ -109,6 +110,7 @@ def farm_spec(run: Run) -> FarmSpec:
         assignments=tuple(run.manifest.job.assignments.items()),
         has_table=run.manifest.job.table is not None,
         seed=run.manifest.job.seed,
+        wish=Wish.of(run.job.resources, source, run.dir),
         task_timeout=run.manifest.job.rules.task_timeout,
     )
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpckit.run.context import stream
+from hpckit.run.gpu.between import on_host
 from hpckit.run.notice import Notice, TimeIsUp
 from hpckit.run.ranks import local_rank
 from hpckit.store.progress import Publisher
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
+    from hpckit.run.gpu.card import Gpu
+    from hpckit.run.gpu.wish import Wish
     from hpckit.store.fields import Piece, RankFile
 
 
@@ -46,6 +49,7 @@ class Run:
         seed: int,
         publisher: Publisher,
         notice: Notice,
+        wish: Wish,
     ) -> None:
         self.comm = comm
         self.rank: int = comm.Get_rank()
@@ -58,12 +62,34 @@ class Run:
         self._seed = seed
         self._publisher = publisher
         self._notice = notice
+        self._wish = wish
         self._file: RankFile | None = None
 
     @cached_property
     def local_rank(self) -> int:
         """The rank's number among those on its node; collective at its first use."""
         return local_rank(self.comm)
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether the job asks for GPUs."""
+        return self._wish.count > 0
+
+    @property
+    def gpu(self) -> Gpu:
+        """The rank's GPU: see docs/gpu.md; collective at its first use.
+
+        Raises
+        ------
+        LaunchError
+            None can be had.
+        UsageError
+            The job does not ask for one.
+        """
+        from hpckit.run.gpu.card import card_here
+        from hpckit.run.gpu.wish import require
+
+        return card_here(require(self._wish), self.local_rank)
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -86,7 +112,7 @@ class Run:
         Parameters
         ----------
         array
-            The block; numbers or bools.
+            The block; numbers or bools, on the host or on the rank's GPU.
         offset, shape
             Where it begins in the whole field, and the whole's shape. Without an offset the
             array is the whole field, and rank 0's is taken.
@@ -107,7 +133,7 @@ class Run:
         from hpckit.store.fields import Piece
 
         self.has_worked = True
-        block = np.asarray(array)
+        block = np.asarray(on_host(array))
         named = {"units": units, "long_name": long_name}
         attributes = {key: text for key, text in named.items() if text is not None}
         piece = Piece.of(name, block, offset, shape, dims, attributes, self.rank)
@@ -139,7 +165,7 @@ class Run:
         step
             A count that grows.
         values
-            Arrays and scalars of this rank: numbers, bools or text.
+            Arrays and scalars of this rank: numbers, bools or text; arrays may be on its GPU.
 
         Raises
         ------
@@ -155,7 +181,8 @@ class Run:
             "rng": self.rng.bit_generator.state,
             "records": {n: list(s.items()) for n, s in self.records.items()},
         }
-        Checkpoints(self._directory, self.comm).write(int(step), values, state)
+        held = {name: on_host(value) for name, value in values.items()}
+        Checkpoints(self._directory, self.comm).write(int(step), held, state)
         if self.must_stop():
             raise TimeIsUp(f"the time is nearly up: stopped at step {step}")
 

@@ -8,6 +8,7 @@ from typing import Any
 from hpckit.errors import ReduceError, StoreError
 from hpckit.store.block import TaskState
 from hpckit.store.create import Run
+from hpckit.store.gpus import accounts, remove_accounts
 from hpckit.store.manifest import Manifest, State
 from hpckit.store.merging import Merge
 from hpckit.store.results import assemble, attributes_of_none, task_states
@@ -44,6 +45,7 @@ def collect(
     states = task_states(run.dir, len(run.sweep))
     counts = {s.name.lower(): int((states == s).sum()) for s in TaskState}
     state, reason = _ending(counts, len(states), if_missing)
+    changes |= {"gpus": [*manifest.gpus, *accounts(run.dir.gpus)]}
     final = manifest.ended(state, reason, seconds, counts=counts, **changes)
     try:
         merge = Merge.of(run.job)
@@ -58,6 +60,7 @@ def collect(
         )
     final.write(run.dir.manifest)
     run.dir.progress.unlink(missing_ok=True)
+    remove_accounts(run.dir.gpus)
     return final
 
 

@@ -152,6 +152,8 @@ class Manifest(BaseModel):
     """Exit status of each process that was started for ranks."""
     usage: dict[str, float] = Field(default_factory=dict)
     """CPU seconds and peak memory in bytes, of the driver and of its children."""
+    gpus: list[dict[str, Any]] = Field(default_factory=list)
+    """Of each GPU in each process: which it was, and where its time went."""
     environment: dict[str, Any] = Field(default_factory=dict)
     """Code, packages, machine and MPI: see `hpckit.store.provenance`."""
 

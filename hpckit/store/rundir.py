@@ -105,6 +105,11 @@ class RunDir:
         return self.path / "failure.json"
 
     @property
+    def gpus(self) -> Path:
+        """What tasks did on GPUs, a file of JSON a card and process, until the manifest has it."""
+        return self.path / "gpus"
+
+    @property
     def checkpoint(self) -> Path:
         """Checkpoints of an spmd run."""
         return self.path / "checkpoint"

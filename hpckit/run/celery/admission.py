@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hpckit.errors import HpckitError, LaunchError
 from hpckit.run.celery.wire import Call
+from hpckit.run.gpu.wish import Wish
 from hpckit.store import manifest as manifests
 from hpckit.store.rundir import RunDir
 
@@ -36,8 +37,9 @@ def check_call(call: Call) -> None:
         tuple(job.assignments.items()),
         job.table is not None,
         job.seed,
+        Wish.of(job.resources, Path(job.source), run),
     )
-    asked = (spec.job_file, spec.source, spec.assignments, spec.has_table, spec.seed)
+    asked = (*(spec.job_file, spec.source, spec.assignments), spec.has_table, spec.seed, spec.wish)
     if asked != recorded:
         raise LaunchError(f"{run.path}: its manifest says otherwise than the call from the broker")
     if not Path(call.directory).is_dir():

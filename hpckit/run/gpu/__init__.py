@@ -1,0 +1,19 @@
+"""One card for one task: bound, compiled for, fed and timed, on PyCUDA.
+
+wish       what tasks want
+card       what a job sees as `run.gpu` or `task.gpu`
+between    tasks
+claims     which card it is, and that no one else has it
+driver     PyCUDA, imported late, and what its errors mean
+compiler   nvcc: cubins, its errors, what a kernel needs of the card
+cubins     where cubins are kept, so that they are made once
+signature  the types of a kernel's parameters
+kernel     launches
+memory     arrays on the card, pinned ones on the host
+reduction  sums
+streaming  arrays that are larger than the card
+halo       what ranks send each other from card to card
+blas       matrix products by the vendor's library
+ledger     where the time went
+ceilings   how fast the card could have been
+"""

@@ -1,0 +1,336 @@
+"""The card of a task or a rank: `run.gpu` and `task.gpu`."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from threading import current_thread, get_ident, local, main_thread
+from typing import TYPE_CHECKING, Any
+
+from hpckit.errors import LaunchError
+from hpckit.run.gpu import claims, driver
+from hpckit.run.gpu.ledger import Ledger
+from hpckit.run.gpu.wish import Wish
+from hpckit.store.gpus import leave_account
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from hpckit.run.gpu.halo import Halo
+    from hpckit.run.gpu.kernel import Kernel
+    from hpckit.run.gpu.memory import Memory
+
+
+class Gpu:
+    """One card, which no other task has unless the job says so.
+
+    Attributes
+    ----------
+    name, uuid
+        As NVIDIA's tools have them.
+    ordinal, visible
+        The card's number among those that this process sees, and how many it sees.
+    capability
+        Major and minor, of what the card can.
+    cuda
+        PyCUDA's driver interface, for what is not here.
+    limits
+        Of a multiprocessor: threads, registers, bytes of shared memory; threads of a block.
+    ledger
+        Where the time went.
+    """
+
+    def __init__(self, wish: Wish, preferred: int = 0) -> None:
+        self.cuda = driver.load()
+        self.visible: int = self.cuda.Device.count()
+        uuids = [driver.uuid(each) for each in range(self.visible)]
+        self.ordinal, self._claim = claims.claim(uuids, preferred, wish.sharing)
+        self.uuid = uuids[self.ordinal]
+        self._wish = wish
+        device = self.cuda.Device(self.ordinal)
+        self.name: str = device.name()
+        self.capability: tuple[int, int] = device.compute_capability()
+        self.limits = _limits(self.cuda, device)
+        self._context = self._made_context(device)
+        self._context.push()
+        self._kernels: dict[Any, Kernel] = {}
+        self.ledger = Ledger(self.cuda)
+
+    def _made_context(self, device: Any) -> Any:
+        try:
+            return device.retain_primary_context()
+        except self.cuda.Error as error:
+            os.close(self._claim)
+            raise LaunchError(
+                f"{self.name} ({self.uuid}) does not take this process: {driver.reason(error)}. "
+                "Another one may hold it alone (nvidia-smi -q -d COMPUTE), or it has failed "
+                "(nvidia-smi, dmesg)"
+            ) from None
+
+    def is_lost(self) -> bool:
+        """Tell whether the card is of no use to this process any more, after an error."""
+        try:
+            self.cuda.Context.synchronize()
+        except self.cuda.Error:
+            return True
+        return False
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched has ended."""
+        self.cuda.Context.synchronize()
+
+    def kernel(
+        self,
+        source: str | Path,
+        name: str,
+        *,
+        options: Sequence[str] = (),
+        bytes_per_thread: float = 0,
+        flops_per_thread: float = 0,
+    ) -> Kernel:
+        """Return a kernel, compiled for this card now, or before by any process of this user.
+
+        Parameters
+        ----------
+        source
+            CUDA C++: a file, by its path from the job file's folder on, or the text itself.
+        name
+            Of a ``__global__ void`` function in it.
+        options
+            Further arguments of nvcc, such as ``-use_fast_math``.
+        bytes_per_thread, flops_per_thread
+            What a thread moves to and from the card's memory and computes, as you count them: how
+            near the kernel comes to what the card can is told from them.
+
+        Raises
+        ------
+        LaunchError
+            It does not compile: the message is the compiler's. Or there is no nvcc, and no cubin.
+        UsageError
+            The source cannot be read, or has no such kernel.
+        """
+        from hpckit.run.gpu import cubins, signature
+        from hpckit.run.gpu.compiler import Needs
+        from hpckit.run.gpu.kernel import Kernel, symbol_of
+
+        written = cubins.Source.of(source, name, self._wish.folder, tuple(options))
+        counts = float(bytes_per_thread), float(flops_per_thread)
+        key = (written, name, counts)
+        if key not in self._kernels:
+            parameters = signature.parameters(written.text, name)
+            made = cubins.cubin(written, self.capability)
+            symbol = symbol_of(made, name)
+            function = self.cuda.module_from_buffer(made.code).get_function(symbol)
+            needs = made.needs.get(symbol, Needs())
+            self._kernels[key] = Kernel(self, function, name, parameters, needs, counts)
+        return self._kernels[key]
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The card's memory; most of it is at hand by the methods below."""
+        from hpckit.run.gpu.memory import Memory
+
+        return Memory(self)
+
+    def array(self, values: ArrayLike, dtype: DTypeLike | None = None) -> Any:
+        """Return a copy of an array of the host on the card: a `pycuda.gpuarray.GPUArray`.
+
+        Raises
+        ------
+        GpuError
+            The card's memory is full.
+        """
+        return self.memory.array(values, dtype)
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> Any:
+        """Return a new array on the card, of whatever values.
+
+        Raises
+        ------
+        GpuError
+            The card's memory is full.
+        """
+        return self.memory.empty(shape, dtype)
+
+    def zeros(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> Any:
+        """Return a new array on the card, of zeros.
+
+        Raises
+        ------
+        GpuError
+            The card's memory is full.
+        """
+        return self.memory.zeros(shape, dtype)
+
+    def to_host(self, array: Any, out: np.ndarray[Any, Any] | None = None) -> Any:
+        """Return a copy of an array of the card on the host, in `out` if that is given."""
+        return self.memory.to_host(array, out)
+
+    def pinned(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> Any:
+        """Return a new array of the host that the card reads and writes by itself, fast."""
+        return self.memory.pinned(shape, dtype)
+
+    def stream(self) -> Any:
+        """Return a new queue of launches and copies, which runs beside the others."""
+        return self.cuda.Stream()
+
+    def sum(self, array: Any) -> float:
+        """Return the sum of an array of float64 on the card, the same each time, bit for bit."""
+        from hpckit.run.gpu.reduction import total
+
+        return total(self, array)
+
+    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
+        """Return the products of matrices, or of stacks of them, by the vendor's cuBLAS.
+
+        Parameters
+        ----------
+        a, b
+            Of shape (..., m, k) and (..., k, n) on the card, float32 or float64.
+
+        Raises
+        ------
+        UsageError
+            The shapes or types do not fit each other.
+        LaunchError
+            There is no cuBLAS.
+        """
+        from hpckit.run.gpu.blas import matmul
+
+        return matmul(self, a, b, out)
+
+    def stream_blocks(
+        self,
+        step: Callable[..., None],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        rows: int | None = None,
+    ) -> None:
+        """Send arrays that do not fit through the card: see `streaming.stream_blocks`."""
+        from hpckit.run.gpu.streaming import stream_blocks
+
+        stream_blocks(self, step, inputs, outputs, rows)
+
+    def halo(self, comm: Any, sends: Sequence[Any], receives: Sequence[Any]) -> Halo:
+        """Return an exchange between ranks, from card to card: see `halo.Halo`."""
+        from hpckit.run.gpu.halo import Halo
+
+        return Halo(self, comm, sends, receives)
+
+    def account(self) -> dict[str, Any]:
+        """Return what the card was and did, for the manifest; it waits for the card."""
+        return {
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "name": self.name,
+            "uuid": self.uuid,
+            "ordinal": self.ordinal,
+            "visible": self.visible,
+            "capability": ".".join(map(str, self.capability)),
+            "clock_mhz": self.limits["clock_khz"] / 1000,
+            "memory_bytes": self.cuda.mem_get_info()[1],
+            "peak_bytes": self.memory.peak,
+            "driver": _version(self.cuda.get_driver_version()),
+            "toolkit": ".".join(map(str, self.cuda.get_version()[:2])),
+            **self.ledger.close(),
+            "ceilings": self.ceilings if self.ledger.is_counted else {},
+        }
+
+    @cached_property
+    def ceilings(self) -> dict[str, float]:
+        """What the card can do, measured when it is first asked for."""
+        from hpckit.run.gpu.ceilings import measured
+
+        return measured(self)
+
+    def tell(self) -> None:
+        """Leave word in the run of what the card did so far."""
+        with suppress(self.cuda.Error):
+            leave_account(self._wish.uses, self.account(), get_ident())
+
+    def close(self) -> None:
+        """Leave the card to others."""
+        if self._claim >= 0:
+            self.tell()
+            self._context.pop()
+            os.close(self._claim)
+            self._claim = -1
+
+
+def _limits(cuda: Any, device: Any) -> dict[str, int]:
+    names = {
+        "threads": "MAX_THREADS_PER_MULTIPROCESSOR",
+        "registers": "MAX_REGISTERS_PER_MULTIPROCESSOR",
+        "shared": "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR",
+        "threads_per_block": "MAX_THREADS_PER_BLOCK",
+        "multiprocessors": "MULTIPROCESSOR_COUNT",
+        "clock_khz": "CLOCK_RATE",
+    }
+    known = cuda.device_attribute
+    return {key: device.get_attribute(getattr(known, name)) for key, name in names.items()}
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+class _Hold:
+    """A thread's hold on its card, which ends with the thread: CUDA insists on that."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
+
+    def __del__(self) -> None:
+        self.gpu.close()
+
+
+_here = local()
+"""Each thread that works on tasks has a card of its own."""
+
+
+def card_here(wish: Wish, preferred: int = 0) -> Gpu:
+    """Return the card of this thread, bound at the first call.
+
+    Raises
+    ------
+    LaunchError
+        None can be had.
+    UsageError
+        The job does not ask for one.
+    """
+    gpu = _held()
+    if gpu is None:
+        gpu = Gpu(wish, preferred)
+        _here.hold = _Hold(gpu)
+        if current_thread() is main_thread():
+            atexit.register(gpu.close)
+    return gpu
+
+
+def tell_here() -> None:
+    """Leave word of what this thread's card did, if it has one."""
+    if (gpu := _held()) is not None:
+        gpu.tell()
+
+
+def to_host_here(array: Any) -> Any:
+    """Return an array of this thread's card as one of the host."""
+    gpu = _held()
+    return array.get() if gpu is None else gpu.to_host(array)
+
+
+def is_lost_here() -> bool:
+    """Tell whether this thread has a card that is of no use any more."""
+    gpu = _held()
+    return gpu is not None and gpu.is_lost()
+
+
+def _held() -> Gpu | None:
+    hold: _Hold | None = getattr(_here, "hold", None)
+    return None if hold is None else hold.gpu

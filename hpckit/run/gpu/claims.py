@@ -1,0 +1,101 @@
+"""Which card a task works on, and that no other task of this user's has it.
+
+A claim is a lock on a file that is named by the card's UUID, in a folder of the node's own: the
+kernel frees it with its process, however that ends. So ranks, workers of whatever engine and
+runs beside each other never share a card by accident, however they came to see it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from hpckit.errors import LaunchError
+
+
+def folder() -> Path:
+    """Return where this user's claims on this node are; nobody else may look into it."""
+    shared = Path("/dev/shm")
+    base = shared if os.access(shared, os.W_OK) else Path("/tmp")
+    path = base / f"hpckit-gpus-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise LaunchError(f"{path}: belongs to another user; only its owner may claim cards there")
+    return path
+
+
+PATIENCE, PAUSE = 10.0, 0.05
+"""Seconds: a process that was killed may have its card for a while; how often one looks."""
+
+
+def claim(uuids: Sequence[str], preferred: int, places: int) -> tuple[int, int]:
+    """Take a card that is free.
+
+    Parameters
+    ----------
+    uuids
+        Of the cards that this process sees.
+    preferred
+        Where among them to begin: a rank's number on its node, say.
+    places
+        How many tasks may work on one card at a time.
+
+    Returns
+    -------
+    int
+        The card's number among those seen.
+    int
+        A descriptor whose closing ends the claim.
+
+    Raises
+    ------
+    LaunchError
+        None is free, nor was for some seconds.
+    """
+    at, end = folder(), time.monotonic() + PATIENCE
+    while (found := _free(at, uuids, preferred, places)) is None:
+        if time.monotonic() > end:
+            raise LaunchError(_none_free(uuids, places, at))
+        time.sleep(PAUSE)
+    return found
+
+
+def _free(at: Path, uuids: Sequence[str], preferred: int, places: int) -> tuple[int, int] | None:
+    # A card that nobody has comes before a second place on one.
+    for place in range(places):
+        for step in range(len(uuids)):
+            ordinal = (preferred + step) % len(uuids)
+            held = _lock(at / f"{uuids[ordinal]}.{place}")
+            if held is not None:
+                return ordinal, held
+    return None
+
+
+def _lock(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _none_free(uuids: Sequence[str], places: int, at: Path) -> str:
+    holders = []
+    for path in sorted(at.glob("GPU-*")):
+        with suppress(OSError):
+            if path.name.rpartition(".")[0] in uuids:
+                holders.append(path.read_text())
+    seen = "the one card" if len(uuids) == 1 else f"all {len(uuids)} cards"
+    return (
+        f"no free GPU: {seen} that this process sees ({', '.join(uuids)}) are taken by the "
+        f"processes {', '.join(holders)}. Start no more ranks or workers a node than it has cards "
+        "(--ranks, --workers), or say that several may work on each: ntasks_per_gpu in the job"
+    )
