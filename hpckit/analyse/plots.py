@@ -22,13 +22,7 @@ def plot_course(timeline: Timeline, title: str, path: Path) -> None:
     UsageError
         There is no matplotlib, or it knows no such type, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"hpckit plot needs the package {error.name}: pip install 'hpckit[analysis]'"
-        ) from None
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    figure = new_figure(figsize=(8, 5.5), layout="constrained")
     above, below = figure.subplots(2, sharex=True, height_ratios=(1, 2))
     _step(above, timeline.ended, color="black")
     above.set(ylabel="tasks ended", title=title)
@@ -38,6 +32,34 @@ def plot_course(timeline: Timeline, title: str, path: Path) -> None:
         _step(below, steps, label=f"workers {name}", color="tab:orange", linestyle=styles[name])
     below.set(xlabel="seconds since the first task began", ylabel="at a time", ylim=(0, None))
     below.legend(loc="best")
+    save_figure(figure, path)
+
+
+def new_figure(**options: Any) -> Any:
+    """Return an empty figure.
+
+    Raises
+    ------
+    UsageError
+        There is no matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"figures need the package {error.name}: pip install 'hpckit[analysis]'"
+        ) from None
+    return Figure(**options)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure into a file, of the type that its name says.
+
+    Raises
+    ------
+    UsageError
+        matplotlib knows no such type, or the file cannot be written.
+    """
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:

@@ -39,6 +39,7 @@ COMMANDS = {
     "export": "Write a run for others: as an RO-Crate.",
     "pack": "Copy the fields of an spmd run into results.h5 itself.",
     "site": "The facts of a cluster.",
+    "gpu": "GPUs: those that are here, what a run did on them, kernels for them.",
     "image": "Apptainer images: build, look into, check, lock.",
     "init": "Make a new project folder with three jobs that run.",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hpckit_here import Hpckit
 
+ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("HPCKIT_GPU_ENV", "")).absolute()
 SOFTWARE = FOLDER / "software-gpu"
 WRAPPER = Path(__file__).parent / "software" / "bin"

@@ -39,6 +39,7 @@ def matmul(gpu: Gpu, a: Any, b: Any, out: Any = None) -> Any:
     batch = int(np.prod(a.shape[:-2], dtype=np.int64))
     with gpu.ledger.kernel("matmul", None, 0, 2.0 * batch * m * n * k) as account:
         account.nbytes += a.nbytes + b.nbytes + out.nbytes
+        account.numbers = str(a.dtype)
         status = function(
             *(_handle(), _AS_IT_IS, _AS_IT_IS, n, m, k, ctypes.byref(one)),
             *(_address(b), n, ctypes.c_longlong(k * n), _address(a), k, ctypes.c_longlong(m * k)),

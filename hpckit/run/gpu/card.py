@@ -124,7 +124,8 @@ class Gpu:
         key = (written, name, counts)
         if key not in self._kernels:
             parameters = signature.parameters(written.text, name)
-            made = cubins.cubin(written, self.capability)
+            kept = cubins.kept_folder(in_image=self._wish.uses.parents[1] / ".kernels")
+            made = cubins.cubin(written, self.capability, kept)
             symbol = symbol_of(made, name)
             function = self.cuda.module_from_buffer(made.code).get_function(symbol)
             needs = made.needs.get(symbol, Needs())

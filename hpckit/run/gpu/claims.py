@@ -59,7 +59,7 @@ def claim(uuids: Sequence[str], preferred: int, places: int) -> tuple[int, int]:
     at, end = folder(), time.monotonic() + PATIENCE
     while (found := _free(at, uuids, preferred, places)) is None:
         if time.monotonic() > end:
-            raise LaunchError(_none_free(uuids, places, at))
+            raise LaunchError(_none_free(uuids, places))
         time.sleep(PAUSE)
     return found
 
@@ -75,27 +75,38 @@ def _free(at: Path, uuids: Sequence[str], preferred: int, places: int) -> tuple[
     return None
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, *, mark: bool = True) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         return None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
+    if mark:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
     return descriptor
 
 
-def _none_free(uuids: Sequence[str], places: int, at: Path) -> str:
-    holders = []
-    for path in sorted(at.glob("GPU-*")):
+def holders(uuids: Sequence[str]) -> list[str]:
+    """Return the ids of the processes of this user that have one of these cards."""
+    found = []
+    for path in sorted(folder().glob("GPU-*")):
+        if path.name.rpartition(".")[0] not in uuids:
+            continue
+        if (free := _lock(path, mark=False)) is not None:
+            os.close(free)
+            continue
         with suppress(OSError):
-            if path.name.rpartition(".")[0] in uuids:
-                holders.append(path.read_text())
+            found.append(path.read_text())
+    return found
+
+
+def _none_free(uuids: Sequence[str], places: int) -> str:
     seen = "the one card" if len(uuids) == 1 else f"all {len(uuids)} cards"
     return (
         f"no free GPU: {seen} that this process sees ({', '.join(uuids)}) are taken by the "
-        f"processes {', '.join(holders)}. Start no more ranks or workers a node than it has cards "
-        "(--ranks, --workers), or say that several may work on each: ntasks_per_gpu in the job"
+        f"processes {', '.join(holders(uuids))}. Start no more ranks or workers a node than it "
+        "has cards (--ranks, --workers), or say that several may work on each: ntasks_per_gpu in "
+        "the job"
     )

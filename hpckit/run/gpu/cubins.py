@@ -21,6 +21,7 @@ from hpckit.errors import LaunchError, StoreError, UsageError
 from hpckit.run.gpu import compiler
 from hpckit.run.gpu.compiler import Cubin
 from hpckit.store.atomic import write_bytes
+from hpckit.store.image import inside
 
 FOLDER = "HPCKIT_KERNELS"
 """The variable that names the folder where cubins are kept."""
@@ -74,6 +75,10 @@ class Source:
         parts = [str(FORMAT), arch, *self.options, self.text, *self._included()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
+    def file_name(self, arch: str, toolkit: str) -> str:
+        """Return what its cubin is called that a toolkit makes."""
+        return f"{self.key(arch)}-{arch}-{toolkit}.cubin"
+
     def _included(self) -> Iterator[str]:
         """Yield the source's own headers and theirs; those of the toolkit have its version."""
         waiting = [(self.folder, name) for name in _INCLUDE.findall(self.text)]
@@ -89,16 +94,24 @@ class Source:
             waiting += [(path.parent, inner) for inner in _INCLUDE.findall(text)]
 
 
-def kept_folder() -> Path:
-    """Return the folder where cubins are kept: the user's, unless a variable names one."""
+def kept_folder(in_image: Path) -> Path:
+    """Return the folder where cubins are kept: the user's, unless a variable names one.
+
+    Parameters
+    ----------
+    in_image
+        The one for processes in an image, which have no home.
+    """
     if told := os.environ.get(FOLDER):
         return Path(told)
+    if inside() is not None:
+        return in_image
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "hpckit" / "kernels"
 
 
-def cubin(source: Source, capability: tuple[int, int]) -> Cubin:
-    """Return kernels for a card, made now if they were not before.
+def cubin(source: Source, capability: tuple[int, int], kept: Path) -> Cubin:
+    """Return kernels for a card, made now and kept in a folder if they were not before.
 
     Raises
     ------
@@ -108,13 +121,13 @@ def cubin(source: Source, capability: tuple[int, int]) -> Cubin:
     nvcc = compiler.find_nvcc()
     shipped = [Path(p) for p in os.environ.get(SHIPPED, "").split(":") if p]
     if nvcc is None:
-        return _found(source, capability, [*shipped, kept_folder()])
+        return _found(source, capability, [*shipped, kept])
     arch = f"sm_{capability[0]}{capability[1]}"
-    name = f"{source.key(arch)}-{arch}-{compiler.toolkit_version(nvcc)}.cubin"
-    for folder in (*shipped, kept_folder()):
+    name = source.file_name(arch, compiler.toolkit_version(nvcc))
+    for folder in (*shipped, kept):
         if (found := read(folder / name)) is not None:
             return found
-    with _making(kept_folder() / name) as path:
+    with _making(kept / name) as path:
         if path is not None and (found := read(path)) is not None:
             return found
         made = compiler.compile_cubin(

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from hpckit.errors import LaunchError, UsageError
 from hpckit.run.gpu import driver
 from hpckit.run.gpu.compiler import Cubin, Needs
@@ -51,6 +53,8 @@ class Kernel:
         self._gpu = gpu
         self._parameters = parameters
         self._bytes, self._flops = counts
+        is_double = any(p.dtype == np.float64 for p in parameters)
+        self._numbers = "float64" if is_double else "float32"
         self._function = function.prepare([_prepared(p) for p in parameters])
         self.block = best_block(gpu.limits, needs)
 
@@ -92,6 +96,7 @@ class Kernel:
         counts = self._bytes * asked, self._flops * asked
         with self._gpu.ledger.kernel(self.name, stream, *counts) as account:
             account.needs = self.needs.as_dict()
+            account.numbers = self._numbers
             self.launch(*shape, accepted, stream, shared)
 
     def launch(

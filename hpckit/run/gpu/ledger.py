@@ -35,6 +35,8 @@ class Account:
         Of the timed ones.
     nbytes, flops
         That all moved and computed: of a kernel, as the job says.
+    needs, numbers
+        Of a kernel: what it needs of the card, and the type of its numbers.
     """
 
     calls: int = 0
@@ -43,6 +45,7 @@ class Account:
     nbytes: float = 0.0
     flops: float = 0.0
     needs: dict[str, int] = field(default_factory=dict)
+    numbers: str = "float64"
 
     @property
     def total(self) -> float:
@@ -53,7 +56,7 @@ class Account:
         """Return it for the manifest."""
         record: dict[str, Any] = {"calls": self.calls, "seconds": self.total, "bytes": self.nbytes}
         if self.flops:
-            record["flops"] = self.flops
+            record |= {"flops": self.flops, "numbers": self.numbers}
         return record | self.needs
 
 
