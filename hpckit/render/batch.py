@@ -121,10 +121,11 @@ def _fits(partition: Partition, task: Resources, workers: int) -> bool:
 
 def together(task: Resources, workers: int) -> Resources:
     """Return what some tasks need that one process works off side by side."""
+    # A single process has the GPUs of all its workers; ranks that share some say so to Slurm.
+    shared = {"gpus_per_task": task.gpus_of(workers), "ntasks_per_gpu": None}
     return task.updated(
         cpus_per_task=task.cpus_per_task * workers,
-        gpus_per_task=task.gpus_of(workers),
-        ntasks_per_gpu=None,
+        **(shared if task.ntasks == 1 else {}),
         **({"mem": Memory(task.mem * workers)} if task.mem else {}),
     )
 

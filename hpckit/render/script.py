@@ -113,14 +113,24 @@ def directives(
         "ntasks": asked.ntasks,
         "ntasks-per-node": asked.ntasks_per_node,
         "cpus-per-task": asked.cpus_per_task,
-        "gpus-per-task": asked.gpus_per_task or None,
-        "ntasks-per-gpu": asked.ntasks_per_gpu,
+        **_gpus(asked, site),
         "mem": asked.mem,
         "mem-per-cpu": asked.mem_per_cpu,
         "time": asked.walltime,
         "output": output,
     }
     return {option: value for option, value in found.items() if value is not None}
+
+
+def _gpus(asked: Resources, site: Site) -> dict[str, object]:
+    """Return the options that ask for GPUs.
+
+    mpiexec has one daemon a node, to which Slurm would show the GPUs of a single task.
+    """
+    if site.launcher == "mpiexec" and asked.uses_gpus and asked.nodes is not None:
+        each = asked.ntasks_per_node or -(-asked.ntasks // asked.nodes)
+        return {"ntasks-per-node": each, "gpus-per-node": asked.gpus_of(each)}
+    return {"gpus-per-task": asked.gpus_per_task or None, "ntasks-per-gpu": asked.ntasks_per_gpu}
 
 
 def with_options(

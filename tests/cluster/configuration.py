@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ NODES = ("n1", "n2", "n3", "n4")
 NETWORK = "198.18.77"
 """Of the addresses that are set aside for testing networks (RFC 2544)."""
 CONTROLLER = f"{NETWORK}.1"
-CPUS, MEMORY = 4, 2000
-"""What each node claims to have, memory in MB; the CPUs need not be there."""
+CPUS, MEMORY, GPUS = 4, 2000, 2
+"""What each node claims to have, memory in MB; neither CPUs nor GPUs need be there."""
 
 SLURM = """\
 ClusterName=hpckit
@@ -34,6 +35,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=200
 TaskPlugin=task/cgroup
+GresTypes=gpu
 ProctrackType=proctrack/cgroup
 MpiDefault=none
 PropagateResourceLimits=NONE
@@ -64,7 +66,7 @@ JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 
-NodeName=DEFAULT Sockets=1 CoresPerSocket={cpus} RealMemory={memory} TmpDisk=500
+NodeName=DEFAULT Sockets=1 CoresPerSocket={cpus} RealMemory={memory} TmpDisk=500 Gres=gpu:{gpus}
 NodeName=n[1-4] NodeAddr={network}.[11-14]
 PartitionName=main  Nodes=n[1-4] Default=YES MaxTime=01:00:00 PriorityTier=2 PreemptMode=OFF
 PartitionName=short Nodes=n[1-2] MaxTime=00:02:00 DefaultTime=1 PriorityTier=2 PreemptMode=OFF
@@ -88,6 +90,9 @@ CGROUP = """\
 CgroupPlugin=cgroup/v1
 ConstrainRAMSpace=yes
 """
+
+GRES = "Name=gpu File={state}/gpu[0-{last_gpu}]\n"
+"""Of each node: any device files will do."""
 
 MPI = "PMIxCliTmpDirBase={state}/local\n"
 
@@ -115,15 +120,19 @@ def write(state: Path, limits: Limits) -> None:
         "state": state,
         "cpus": CPUS,
         "memory": MEMORY,
+        "gpus": GPUS,
+        "last_gpu": GPUS - 1,
         "max_array_size": limits.max_array_size,
     }
     for folder in ("etc", "records", "logs", "users", "controller", "local", "database"):
         (state / folder).mkdir(mode=0o755)
-    texts = {"slurm": SLURM, "slurmdbd": SLURMDBD, "cgroup": CGROUP, "mpi": MPI}
+    texts = {"slurm": SLURM, "slurmdbd": SLURMDBD, "cgroup": CGROUP, "gres": GRES, "mpi": MPI}
     for name, text in texts.items():
         path = state / "etc" / f"{name}.conf"
         path.write_text(text.format_map(values))
     (state / "etc" / "slurmdbd.conf").chmod(0o600)
+    for number in range(GPUS):
+        os.mknod(state / f"gpu{number}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     (state / "hosts").write_text(_hosts(host))
     key = state / "munge.key"
     key.touch(mode=0o600)

@@ -38,6 +38,8 @@ class There:
         Its text, in place of what `hpckit site init` prints.
     """
 
+    python = sys.executable
+
     def __init__(self, slurm: Slurm, site: str | None = None) -> None:
         self.slurm = slurm
         self.folder = slurm.directory
@@ -58,7 +60,7 @@ class There:
         """Start hpckit."""
         own = {"HPCKIT_SITE": str(self.folder / "here.toml")}
         return subprocess.Popen(
-            [sys.executable, "-m", "hpckit", *map(str, arguments)],
+            [self.python, "-m", "hpckit", *map(str, arguments)],
             cwd=self.folder,
             env={**self.slurm.env, **own, **(env or {})},
             stdin=subprocess.DEVNULL,

@@ -44,7 +44,7 @@ def test_more_workers_than_cards_are_refused_with_the_remedy(cards):
     cards.job(FARM.format(options="gpus_per_task=1"))
     ended = cards("run", "job.py", "i=range(9)", "--workers", 3)
     assert ended.code == 1
-    assert "no free GPU: all 2 cards that this process sees (GPU-" in ended.stderr
+    assert "no free GPU: each of the 2 cards that this process sees (GPU-" in ended.stderr
     assert "ntasks_per_gpu" in ended.stderr
 
 

@@ -103,10 +103,10 @@ def holders(uuids: Sequence[str]) -> list[str]:
 
 
 def _none_free(uuids: Sequence[str], places: int) -> str:
-    seen = "the one card" if len(uuids) == 1 else f"all {len(uuids)} cards"
+    seen = "the one card" if len(uuids) == 1 else f"each of the {len(uuids)} cards"
     return (
-        f"no free GPU: {seen} that this process sees ({', '.join(uuids)}) are taken by the "
-        f"processes {', '.join(holders(uuids))}. Start no more ranks or workers a node than it "
-        "has cards (--ranks, --workers), or say that several may work on each: ntasks_per_gpu in "
-        "the job"
+        f"no free GPU: {seen} that this process sees ({', '.join(uuids)}) is taken; they "
+        f"are with the processes {', '.join(holders(uuids))}. Start no more ranks or workers a "
+        "node than it has cards (--ranks, --workers), or say that several may work on each: "
+        "ntasks_per_gpu in the job"
     )

@@ -9,16 +9,29 @@ from pathlib import Path
 
 from hpckit_here import Hpckit
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("HPCKIT_GPU_ENV", "")).absolute()
+PYTHON = FOLDER / "bin" / "python"
 SOFTWARE = FOLDER / "software-gpu"
-WRAPPER = Path(__file__).parent / "software" / "bin"
+WRAPPER = ROOT / "tests" / "gpu" / "software" / "bin"
 
 
 def toolkit() -> Path:
     """Return the folder of the CUDA toolkit."""
     (found,) = FOLDER.glob("lib/python3*/site-packages/nvidia/cu[0-9]*")
     return found
+
+
+def variables(kernels: Path) -> dict[str, str]:
+    """Return what makes a process see two cards of the software driver."""
+    cuda = toolkit()
+    path = [WRAPPER, cuda / "bin", FOLDER / "bin", os.environ["PATH"]]
+    return {
+        "PATH": os.pathsep.join(map(str, path)),
+        "LD_LIBRARY_PATH": f"{SOFTWARE}:{cuda}/lib",
+        "SOFTWARE_GPUS": "2",
+        "HPCKIT_KERNELS": str(kernels),
+    }
 
 
 class OnCards(Hpckit):
@@ -32,25 +45,18 @@ class OnCards(Hpckit):
 
     def __init__(self, directory: Path, kernels: Path) -> None:
         super().__init__(directory)
-        cuda = toolkit()
-        path = [WRAPPER, cuda / "bin", FOLDER / "bin", os.environ["PATH"]]
-        self.variables = {
-            "PATH": os.pathsep.join(map(str, path)),
-            "LD_LIBRARY_PATH": f"{SOFTWARE}:{cuda}/lib",
-            "SOFTWARE_GPUS": "2",
-            # Cards that no other test has.
-            "SOFTWARE_GPU_HOST": secrets.token_hex(7),
-            "HPCKIT_KERNELS": str(kernels),
-        }
+        self.variables = variables(kernels)
+        # Cards that no other test has.
+        self.variables["SOFTWARE_GPU_HOST"] = secrets.token_hex(7)
 
     def start(self, *arguments, env=None) -> subprocess.Popen[str]:
         """Start hpckit."""
-        argv = [str(FOLDER / "bin" / "python"), "-m", "hpckit", *map(str, arguments)]
+        argv = [str(PYTHON), "-m", "hpckit", *map(str, arguments)]
         return self.popen(argv, {**self.variables, **(env or {})})
 
     def python(self, text: str, *arguments: object) -> str:
         """Run a program in the same environment; return what it prints."""
-        argv = [str(FOLDER / "bin" / "python"), "-c", text, *map(str, arguments)]
+        argv = [str(PYTHON), "-c", text, *map(str, arguments)]
         process = self.popen(argv, self.variables)
         stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr
