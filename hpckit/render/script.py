@@ -125,10 +125,13 @@ def directives(
 def _gpus(asked: Resources, site: Site) -> dict[str, object]:
     """Return the options that ask for GPUs.
 
-    mpiexec has one daemon a node, to which Slurm would show the GPUs of a single task.
+    mpiexec has one daemon a node, to which Slurm would show the GPUs of a single task; and sbatch
+    refuses --ntasks-per-gpu together with --ntasks-per-node.
     """
-    if site.launcher == "mpiexec" and asked.uses_gpus and asked.nodes is not None:
-        each = asked.ntasks_per_node or -(-asked.ntasks // asked.nodes)
+    by_node = site.launcher == "mpiexec" and asked.nodes is not None
+    if asked.uses_gpus and (by_node or (asked.ntasks_per_gpu and asked.ntasks_per_node)):
+        nodes = asked.nodes or 1
+        each = asked.ntasks_per_node or -(-asked.ntasks // nodes)
         return {"ntasks-per-node": each, "gpus-per-node": asked.gpus_of(each)}
     return {"gpus-per-task": asked.gpus_per_task or None, "ntasks-per-gpu": asked.ntasks_per_gpu}
 

@@ -63,6 +63,18 @@ def test_tasks_that_share_a_card(cards):
     assert len(uuids(cards)) == 1
 
 
+def test_a_card_that_tasks_share_is_free_for_none_that_wants_it_alone(cards):
+    cards.job(FARM.format(options="ntasks_per_gpu=2"), "shared.py")
+    cards.job(FARM.format(options="gpus_per_task=1"), "alone.py")
+    one = {"SOFTWARE_GPUS": "1"}
+    shared = cards.start("run", "shared.py", "seconds=25", "-o", "first", env=one)
+    cards.until(lambda: cards("gpu", "list", env=one).stdout.split()[-1].isdecimal(), "it is taken")
+    ended = cards("run", "alone.py", env=one)
+    assert ended.code == 1
+    assert "no free GPU" in ended.stderr
+    shared.kill()
+
+
 @pytest.mark.parametrize("engine", ["serial", "threads", "asyncio"])
 def test_engines_in_one_process(cards, engine):
     text = FARM.format(options="gpus_per_task=1")

@@ -86,4 +86,5 @@ def test_as_many_threads_are_on_a_multiprocessor_as_nvidia_says(cards):
     ("needs", "block"), [(Needs(32), 128), (Needs(72), 128), (Needs(40, shared_bytes=90000), 1024)]
 )
 def test_the_smallest_block_of_those_that_fill_a_card_best(needs, block):
-    assert best_block(A100, needs) == block
+    assert best_block(A100, needs, 1024) == block
+    assert best_block(A100, needs, 64) == 64

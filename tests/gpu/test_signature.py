@@ -18,6 +18,8 @@ SOURCE = """
     extern "C" __global__ __launch_bounds__(64, 2) void bare() {}
     __global__ void odd(real a) {}
     __global__ void raw(void *p, const struct cell *cells, size_t n, int8_t c) {}
+    __global__ void spelt(long int a, unsigned long long int b, double x[],
+                          signed d, short int e) {}
 """
 
 
@@ -27,11 +29,23 @@ class OnCard:
     def __init__(self, dtype, *, gaps=False):
         self.dtype = np.dtype(dtype)
         self.gpudata = self.ptr = 4096
+        self.size = 3
         self.flags = type("Flags", (), {"c_contiguous": not gaps})
 
 
 def test_the_kernels_of_a_source():
-    assert kernels(SOURCE) == {"scale", "bare", "odd", "raw"}
+    assert kernels(SOURCE) == {"scale", "bare", "odd", "raw", "spelt"}
+
+
+def test_the_spellings_of_c():
+    dtypes = [(p.name, p.dtype.str[1:], p.is_pointer) for p in parameters(SOURCE, "spelt")]
+    assert dtypes == [
+        ("a", "i8", False),
+        ("b", "u8", False),
+        ("x", "f8", True),
+        ("d", "i4", False),
+        ("e", "i2", False),
+    ]
 
 
 def test_types_and_names_are_read():
@@ -52,7 +66,7 @@ def test_types_and_names_are_read():
     ("kernel", "told"),
     [
         ("no", "no `__global__ void no"),
-        ("helper", "it has bare, odd, raw, scale"),
+        ("helper", "it has bare, odd, raw, scale, spelt"),
         ("odd", "'real a' is of a type that is no number of C's"),
     ],
 )

@@ -24,6 +24,7 @@ from hpckit.run.batch import BATCH_SECONDS, FarmSpec, Outcome, not_loaded, run_b
 from hpckit.run.calling import Point, told
 from hpckit.run.context import Current
 from hpckit.run.engines import AHEAD, Engine, WorkerDied, Workplace, own_log
+from hpckit.run.gpu.between import tell_of_gpu
 from hpckit.run.lanes import Call, Ended, Function, packer, resolve
 from hpckit.run.logs import attend, capture_task_output, end_task
 from hpckit.spec.job import AWAITED, Job
@@ -140,6 +141,7 @@ class AsyncioEngine(Engine):
                 self._loop.run_forever()
         with suppress(BaseException):
             self._loop.run_until_complete(self._wind_up())
+        tell_of_gpu()
         self._loop.close()
 
     def _take(self, call: Call) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike
 
+    from hpckit.run.gpu.blas import Blas
     from hpckit.run.gpu.halo import Halo
     from hpckit.run.gpu.kernel import Kernel
     from hpckit.run.gpu.memory import Memory
@@ -47,12 +48,12 @@ class Gpu:
     """
 
     def __init__(self, wish: Wish, preferred: int = 0) -> None:
+        self.wish = wish
         self.cuda = driver.load()
         self.visible: int = self.cuda.Device.count()
         uuids = [driver.uuid(each) for each in range(self.visible)]
         self.ordinal, self._claim = claims.claim(uuids, preferred, wish.sharing)
         self.uuid = uuids[self.ordinal]
-        self._wish = wish
         device = self.cuda.Device(self.ordinal)
         self.name: str = device.name()
         self.capability: tuple[int, int] = device.compute_capability()
@@ -66,7 +67,8 @@ class Gpu:
         try:
             return device.retain_primary_context()
         except self.cuda.Error as error:
-            os.close(self._claim)
+            for descriptor in self._claim:
+                os.close(descriptor)
             raise LaunchError(
                 f"{self.name} ({self.uuid}) does not take this process: {driver.reason(error)}. "
                 "Another one may hold it alone (nvidia-smi -q -d COMPUTE), or it has failed "
@@ -119,18 +121,31 @@ class Gpu:
         from hpckit.run.gpu.compiler import Needs
         from hpckit.run.gpu.kernel import Kernel, symbol_of
 
-        written = cubins.Source.of(source, name, self._wish.folder, tuple(options))
+        written = cubins.Source.of(source, name, self.wish.folder, tuple(options))
         counts = float(bytes_per_thread), float(flops_per_thread)
         key = (written, name, counts)
         if key not in self._kernels:
             parameters = signature.parameters(written.text, name)
-            kept = cubins.kept_folder(in_image=self._wish.uses.parents[1] / ".kernels")
+            kept = cubins.kept_folder(in_image=self.wish.uses.parents[1] / ".kernels")
             made = cubins.cubin(written, self.capability, kept)
             symbol = symbol_of(made, name)
-            function = self.cuda.module_from_buffer(made.code).get_function(symbol)
+            function = self._loaded(made.code, written.name).get_function(symbol)
             needs = made.needs.get(symbol, Needs())
             self._kernels[key] = Kernel(self, function, name, parameters, needs, counts)
         return self._kernels[key]
+
+    def _loaded(self, code: bytes, name: str) -> Any:
+        try:
+            return self.cuda.module_from_buffer(code)
+        except self.cuda.Error as error:
+            if self.is_lost():
+                raise
+            driver_version = _version(self.cuda.get_driver_version())
+            raise LaunchError(
+                f"{name}: the driver, of CUDA {driver_version}, does not take what nvcc made "
+                f"({driver.reason(error)}): nvcc must be no newer than the driver; with NVIDIA's "
+                f"wheels: pip install 'nvidia-cuda-nvcc=={driver_version.partition('.')[0]}.*'"
+            ) from None
 
     @cached_property
     def memory(self) -> Memory:
@@ -179,6 +194,7 @@ class Gpu:
 
     def stream(self) -> Any:
         """Return a new queue of launches and copies, which runs beside the others."""
+        self.memory.has_streams = True
         return self.cuda.Stream()
 
     def sum(self, array: Any) -> float:
@@ -193,7 +209,7 @@ class Gpu:
         Parameters
         ----------
         a, b
-            Of shape (..., m, k) and (..., k, n) on the card, float32 or float64.
+            Of shape (..., m, k) and (..., k, n) on the card, contiguous, float32 or float64.
 
         Raises
         ------
@@ -202,9 +218,14 @@ class Gpu:
         LaunchError
             There is no cuBLAS.
         """
-        from hpckit.run.gpu.blas import matmul
+        return self.blas.matmul(a, b, out)
 
-        return matmul(self, a, b, out)
+    @cached_property
+    def blas(self) -> Blas:
+        """The vendor's library for matrices."""
+        from hpckit.run.gpu.blas import Blas
+
+        return Blas(self)
 
     def stream_blocks(
         self,
@@ -251,17 +272,28 @@ class Gpu:
         return measured(self)
 
     def tell(self) -> None:
-        """Leave word in the run of what the card did so far."""
-        with suppress(self.cuda.Error):
-            leave_account(self._wish.uses, self.account(), get_ident())
+        """Leave word in the run of what the card did so far; whatever fails, the run goes on."""
+        with suppress(Exception):
+            leave_account(self.wish.uses, self.account(), get_ident())
 
     def close(self) -> None:
-        """Leave the card to others."""
-        if self._claim >= 0:
-            self.tell()
-            self._context.pop()
-            os.close(self._claim)
-            self._claim = -1
+        """Leave the card to others; in the thread that has it."""
+        if not self._claim:
+            return
+        try:
+            for name in ("memory", "blas"):
+                if name in vars(self):
+                    vars(self).pop(name).close()
+            self._kernels.clear()
+            self.ledger.forget()
+        finally:
+            with suppress(Exception):
+                self._context.pop()
+                # Its end in C++ would detach it as if it were no primary one.
+                self._context.detach()
+            for descriptor in self._claim:
+                os.close(descriptor)
+            self._claim = ()
 
 
 def _limits(cuda: Any, device: Any) -> dict[str, int]:
@@ -272,6 +304,7 @@ def _limits(cuda: Any, device: Any) -> dict[str, int]:
         "threads_per_block": "MAX_THREADS_PER_BLOCK",
         "multiprocessors": "MULTIPROCESSOR_COUNT",
         "clock_khz": "CLOCK_RATE",
+        "cache": "L2_CACHE_SIZE",
     }
     known = cuda.device_attribute
     return {key: device.get_attribute(getattr(known, name)) for key, name in names.items()}
@@ -306,6 +339,11 @@ def card_here(wish: Wish, preferred: int = 0) -> Gpu:
         The job does not ask for one.
     """
     gpu = _held()
+    if gpu is not None and gpu.wish != wish:
+        # A worker that goes from one run to the next.
+        gpu.tell()
+        del _here.hold
+        gpu = None
     if gpu is None:
         gpu = Gpu(wish, preferred)
         _here.hold = _Hold(gpu)

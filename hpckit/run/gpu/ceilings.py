@@ -21,7 +21,13 @@ LARGEST = 256 << 20
 SHARE = 16
 """At most one of so many parts of the memory that is free."""
 
-REPEATS, ROUNDS, CHAINS, BLOCK, BLOCKS_EACH = 5, 512, 8, 256, 8
+REPEATS, CHAINS, BLOCK, BLOCKS_EACH = 5, 8, 256, 8
+
+LEAST_SECONDS = 1e-3
+"""What a measurement takes at least, or the events around it would count."""
+
+CACHES = 4
+"""So many times the card's cache is copied at least."""
 
 SOURCE = """\
 // Eight sums that do not wait for each other keep the units busy; the last line keeps the sums.
@@ -47,16 +53,24 @@ __global__ void multiply_add64(double *out, double a, int rounds)
 
 
 def measured(gpu: Gpu) -> dict[str, float]:
-    """Return bytes and operations a second; it takes some hundredths of a second on a card."""
+    """Return bytes and operations a second; it takes some hundredths of a second on a card.
+
+    Nothing where others work on the card, or where it has no room for an honest copy.
+    """
+    gpu.memory.give_up_spare()
     free, _ = gpu.cuda.mem_get_info()
-    count = max(min(LARGEST, free // SHARE) // 4096 * 4096, 4096)
+    count = min(LARGEST, free // SHARE) // 4096 * 4096
+    if gpu.wish.sharing > 1 or count < max(CACHES * gpu.limits["cache"], 4096):
+        return {}
     one, other = gpu.cuda.mem_alloc(count), gpu.cuda.mem_alloc(count)
     host = gpu.pinned(count, np.uint8)
-    copied = _best(gpu, lambda: gpu.cuda.memcpy_dtod(one, other, count))
-    sent = _best(gpu, lambda: gpu.cuda.memcpy_htod_async(one, host))
-    returned = _best(gpu, lambda: gpu.cuda.memcpy_dtoh_async(host, other))
-    one.free()
-    other.free()
+    try:
+        copied = _best(gpu, lambda: gpu.cuda.memcpy_dtod(one, other, count))
+        sent = _best(gpu, lambda: gpu.cuda.memcpy_htod_async(one, host))
+        returned = _best(gpu, lambda: gpu.cuda.memcpy_dtoh_async(host, other))
+    finally:
+        one.free()
+        other.free()
     return {
         "bytes_per_second": 2 * count / copied,
         "to_card_bytes_per_second": count / sent,
@@ -69,8 +83,15 @@ def measured(gpu: Gpu) -> dict[str, float]:
 def _operations(gpu: Gpu, name: str, number: Any) -> float:
     kernel, out = gpu.kernel(SOURCE, name), gpu.empty(1, number)
     grid = gpu.limits["multiprocessors"] * BLOCKS_EACH
-    seconds = _best(gpu, lambda: kernel.launch((grid, 1, 1), (BLOCK, 1, 1), [out.ptr, 0.5, ROUNDS]))
-    return 2.0 * grid * BLOCK * ROUNDS * CHAINS / seconds
+
+    def work() -> None:
+        kernel.launch((grid, 1, 1), (BLOCK, 1, 1), [out.ptr, 0.5, rounds])
+
+    rounds, seconds = 64, 0.0
+    while seconds < LEAST_SECONDS and rounds < 1 << 20:
+        rounds *= 4
+        seconds = _best(gpu, work)
+    return 2.0 * grid * BLOCK * rounds * CHAINS / seconds
 
 
 def _best(gpu: Gpu, work: Callable[[], Any]) -> float:

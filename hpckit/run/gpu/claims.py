@@ -1,8 +1,9 @@
 """Which card a task works on, and that no other task of this user's has it.
 
-A claim is a lock on a file that is named by the card's UUID, in a folder of the node's own: the
-kernel frees it with its process, however that ends. So ranks, workers of whatever engine and
-runs beside each other never share a card by accident, however they came to see it.
+A claim is a lock on a file that is named by the card's UUID, in a folder of the node's own, and on
+one of its place on the card: the kernel frees them with their process, however that ends. So
+ranks, workers of whatever engine and runs beside each other never share a card by accident,
+however they came to see it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PATIENCE, PAUSE = 10.0, 0.05
 """Seconds: a process that was killed may have its card for a while; how often one looks."""
 
 
-def claim(uuids: Sequence[str], preferred: int, places: int) -> tuple[int, int]:
+def claim(uuids: Sequence[str], preferred: int, places: int) -> tuple[int, tuple[int, ...]]:
     """Take a card that is free.
 
     Parameters
@@ -48,8 +49,8 @@ def claim(uuids: Sequence[str], preferred: int, places: int) -> tuple[int, int]:
     -------
     int
         The card's number among those seen.
-    int
-        A descriptor whose closing ends the claim.
+    tuple
+        Descriptors whose closing ends the claim.
 
     Raises
     ------
@@ -59,42 +60,48 @@ def claim(uuids: Sequence[str], preferred: int, places: int) -> tuple[int, int]:
     at, end = folder(), time.monotonic() + PATIENCE
     while (found := _free(at, uuids, preferred, places)) is None:
         if time.monotonic() > end:
-            raise LaunchError(_none_free(uuids, places))
+            raise LaunchError(_none_free(uuids))
         time.sleep(PAUSE)
     return found
 
 
-def _free(at: Path, uuids: Sequence[str], preferred: int, places: int) -> tuple[int, int] | None:
+def _free(
+    at: Path, uuids: Sequence[str], preferred: int, places: int
+) -> tuple[int, tuple[int, ...]] | None:
     # A card that nobody has comes before a second place on one.
     for place in range(places):
         for step in range(len(uuids)):
             ordinal = (preferred + step) % len(uuids)
-            held = _lock(at / f"{uuids[ordinal]}.{place}")
-            if held is not None:
-                return ordinal, held
+            kind = fcntl.LOCK_EX if places == 1 else fcntl.LOCK_SH
+            whole = _lock(at / uuids[ordinal], kind)
+            if whole is None:
+                continue
+            mine = _lock(at / f"{uuids[ordinal]}.{place}", fcntl.LOCK_EX)
+            if mine is not None:
+                os.ftruncate(mine, 0)
+                os.write(mine, str(os.getpid()).encode())
+                return ordinal, (whole, mine)
+            os.close(whole)
     return None
 
 
-def _lock(path: Path, *, mark: bool = True) -> int | None:
+def _lock(path: Path, kind: int) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         return None
-    if mark:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
     return descriptor
 
 
 def holders(uuids: Sequence[str]) -> list[str]:
     """Return the ids of the processes of this user that have one of these cards."""
     found = []
-    for path in sorted(folder().glob("GPU-*")):
+    for path in sorted(folder().glob("GPU-*.*")):
         if path.name.rpartition(".")[0] not in uuids:
             continue
-        if (free := _lock(path, mark=False)) is not None:
+        if (free := _lock(path, fcntl.LOCK_EX)) is not None:
             os.close(free)
             continue
         with suppress(OSError):
@@ -102,7 +109,7 @@ def holders(uuids: Sequence[str]) -> list[str]:
     return found
 
 
-def _none_free(uuids: Sequence[str], places: int) -> str:
+def _none_free(uuids: Sequence[str]) -> str:
     seen = "the one card" if len(uuids) == 1 else f"each of the {len(uuids)} cards"
     return (
         f"no free GPU: {seen} that this process sees ({', '.join(uuids)}) is taken; they "

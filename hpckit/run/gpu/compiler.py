@@ -20,6 +20,9 @@ WHERE = (
     "pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl"
 )
 
+NVCC = "HPCKIT_NVCC"
+"""The variable that names nvcc; if it is empty, there is none."""
+
 _ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _REGISTERS = re.compile(r"Used (\d+) registers")
@@ -64,14 +67,28 @@ class CompileError(LaunchError):
 
 
 def find_nvcc() -> Path | None:
-    """Return nvcc: that of CUDA_HOME or CUDA_PATH if one is set, of the PATH, or of wheels."""
+    """Return nvcc: the one that is named, of CUDA_HOME or CUDA_PATH, of the PATH, or of wheels."""
+    if NVCC in os.environ:
+        named = os.environ[NVCC]
+        return Path(named) if named and os.access(named, os.X_OK) else None
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    found = [Path(home) / "bin" / "nvcc" for home in homes[:1]]
-    if not homes:
-        found += [Path(path) for path in [shutil.which("nvcc")] if path]
-        wheels = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
-        found += sorted(wheels.glob("cu*/bin/nvcc"), reverse=True)
+    found = [Path(home) / "bin" / "nvcc" for home in homes]
+    found += [Path(path) for path in [shutil.which("nvcc")] if path]
+    wheels = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
+    found += sorted(wheels.glob("cu*/bin/nvcc"), reverse=True)
     return next((path for path in found if os.access(path, os.X_OK)), None)
+
+
+def best_arch(nvcc: Path, capability: tuple[int, int]) -> str:
+    """Return the kind of card to compile for: the card's own, or an older one of its generation.
+
+    A toolkit may be older than the card; code for 8.0 runs on 8.6, for one.
+    """
+    major, minor = capability
+    told = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=False)
+    known = set(told.stdout.split())
+    arches = [f"sm_{major}{each}" for each in range(minor, -1, -1)]
+    return next((arch for arch in arches if arch in known), arches[0])
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from hpckit.errors import LaunchError, StoreError, UsageError
@@ -30,7 +31,10 @@ SHIPPED = "HPCKIT_KERNELS_SHIPPED"
 """The variable that names folders, with colons between, of cubins that an image brought along."""
 
 FORMAT = 1
-_INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+_INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.MULTILINE)
+
+COMPILERS = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH")
+"""Variables that nvcc, or the compiler that it calls, takes options from."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Source:
 
     def key(self, arch: str) -> str:
         """Return what the code depends on, but for the compiler, as a hash."""
-        parts = [str(FORMAT), arch, *self.options, self.text, *self._included()]
+        own = [f"{name}={os.environ[name]}" for name in COMPILERS if name in os.environ]
+        parts = [str(FORMAT), arch, *self.options, *own, self.text, *self._included()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def file_name(self, arch: str, toolkit: str) -> str:
@@ -81,17 +86,21 @@ class Source:
 
     def _included(self) -> Iterator[str]:
         """Yield the source's own headers and theirs; those of the toolkit have its version."""
-        waiting = [(self.folder, name) for name in _INCLUDE.findall(self.text)]
+        options = self.options
+        named = [o[2:] for o in options if o.startswith("-I") and len(o) > 2]
+        named += [after for o, after in pairwise(options) if o == "-I"]
+        folders = [*([self.folder] if self.folder else []), *map(Path, named)]
+        waiting = [(name, folders) for name in _INCLUDE.findall(self.text)]
         seen = set()
         while waiting:
-            folder, name = waiting.pop()
-            path = None if folder is None else folder / name
-            if path is None or path in seen or not path.is_file():
+            name, places = waiting.pop()
+            path = next((place / name for place in places if (place / name).is_file()), None)
+            if path is None or path in seen:
                 continue
             seen.add(path)
             text = path.read_text(errors="replace")
             yield f"{name}\0{text}"
-            waiting += [(path.parent, inner) for inner in _INCLUDE.findall(text)]
+            waiting += [(inner, [path.parent, *folders]) for inner in _INCLUDE.findall(text)]
 
 
 def kept_folder(in_image: Path) -> Path:
@@ -102,10 +111,12 @@ def kept_folder(in_image: Path) -> Path:
     in_image
         The one for processes in an image, which have no home.
     """
-    if told := os.environ.get(FOLDER):
-        return Path(told)
+    told = os.environ.get(FOLDER)
     if inside() is not None:
-        return in_image
+        # A folder of the host's need not be seen in there.
+        return Path(told) if told and Path(told).is_dir() else in_image
+    if told:
+        return Path(told)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "hpckit" / "kernels"
 
@@ -130,8 +141,9 @@ def cubin(source: Source, capability: tuple[int, int], kept: Path) -> Cubin:
     with _making(kept / name) as path:
         if path is not None and (found := read(path)) is not None:
             return found
+        best = compiler.best_arch(nvcc, capability)
         made = compiler.compile_cubin(
-            nvcc, source.text, source.name, arch, source.options, source.folder
+            nvcc, source.text, source.name, best, source.options, source.folder
         )
         if path is not None:
             with suppress(StoreError):

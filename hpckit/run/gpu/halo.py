@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from hpckit.run.gpu.card import Gpu
 
 
+PROBE = 1 << 19
+"""Numbers of float64 that a probe sends: so many that they take the way of large messages."""
+
+
 class Halo:
     """An exchange that is made again and again: `start` it, launch what needs none of it, `finish`.
 
@@ -51,9 +55,9 @@ class Halo:
 
     def start(self) -> None:
         """Begin it, once what was launched before has ended: the arrays to be sent are ready."""
+        self._gpu.synchronize()
         for request in self._receiving:
             request.Start()
-        self._gpu.synchronize()
         for part in self._sends:
             part.fetch(self._stream)
         self._stream.synchronize()
@@ -91,13 +95,13 @@ class _Part:
         """Queue the way to the host."""
         if self._room is not None and self._room.nbytes:
             with self._gpu.ledger.transfer(TO_HOST, stream, self._room.nbytes):
-                self._gpu.cuda.memcpy_dtoh_async(self._room, self._array.gpudata, stream)
+                self._gpu.cuda.memcpy_dtoh_async(self._room, self._array.ptr, stream)
 
     def put(self, stream: Any) -> None:
         """Queue the way to the card."""
         if self._room is not None and self._room.nbytes:
             with self._gpu.ledger.transfer(TO_CARD, stream, self._room.nbytes):
-                self._gpu.cuda.memcpy_htod_async(self._array.gpudata, self._room, stream)
+                self._gpu.cuda.memcpy_htod_async(self._array.ptr, self._room, stream)
 
 
 def reaches_cards(gpu: Gpu, comm: Any) -> bool:
@@ -108,7 +112,7 @@ def reaches_cards(gpu: Gpu, comm: Any) -> bool:
     """
     if not comm.allreduce(_says_so(), op=min):
         return False
-    sent, got = gpu.array(np.full(8, float(comm.rank))), gpu.zeros(8)
+    sent, got = gpu.array(np.full(PROBE, float(comm.rank))), gpu.zeros(PROBE)
     gpu.synchronize()
     right, left = (comm.rank + 1) % comm.size, (comm.rank - 1) % comm.size
     try:

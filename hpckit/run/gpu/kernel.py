@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from hpckit.run.gpu.card import Gpu
 
 Extent: TypeAlias = int | Sequence[int]
+
+SHARED_UNASKED = 48 << 10
+"""Bytes of shared memory that a block may have on any card (CUDA C++ Programming Guide)."""
 
 SMALLEST, WARP = 128, 32
 """Threads of the smallest block that is chosen, and of a warp."""
@@ -54,9 +60,12 @@ class Kernel:
         self._parameters = parameters
         self._bytes, self._flops = counts
         is_double = any(p.dtype == np.float64 for p in parameters)
-        self._numbers = "float64" if is_double else "float32"
+        numbers = "float64" if is_double else "float32"
+        self._account = gpu.ledger.account(name, numbers, needs.as_dict())
         self._function = function.prepare([_prepared(p) for p in parameters])
-        self.block = best_block(gpu.limits, needs)
+        self._most_threads = int(function.max_threads_per_block)
+        self._shared = 0
+        self.block = best_block(gpu.limits, needs, self._most_threads)
 
     def __call__(
         self,
@@ -91,12 +100,11 @@ class Kernel:
             The arguments do not fit the kernel, or the launch does not fit the card.
         """
         accepted = self._accepted(arguments)
-        shape = self._shape(threads, grid, block)
-        asked = _product(threads if threads is not None else [*shape[0], *shape[1]])
-        counts = self._bytes * asked, self._flops * asked
-        with self._gpu.ledger.kernel(self.name, stream, *counts) as account:
-            account.needs = self.needs.as_dict()
-            account.numbers = self._numbers
+        shape = self._shape(threads, grid, block, shared)
+        asked = math.prod([*shape[0], *shape[1]] if threads is None else _sizes(threads))
+        self._allow_shared(shared)
+        self._account.count(self._bytes * asked, self._flops * asked)
+        with self._gpu.ledger.timed(self._account, stream, asked):
             self.launch(*shape, accepted, stream, shared)
 
     def launch(
@@ -121,6 +129,17 @@ class Kernel:
                 raise
             raise driver.refused(self.name, error) from None
 
+    def _allow_shared(self, nbytes: int) -> None:
+        """Ask for more shared memory than every card has for a block, where a launch does."""
+        if nbytes <= max(self._shared, SHARED_UNASKED):
+            return
+        attribute = self._gpu.cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+        try:
+            self._function.set_attribute(attribute, nbytes)
+        except self._gpu.cuda.Error as error:
+            raise driver.refused(self.name, error) from None
+        self._shared = nbytes
+
     def _accepted(self, arguments: tuple[Any, ...]) -> list[Any]:
         if len(arguments) != len(self._parameters):
             takes = ", ".join(parameter.text for parameter in self._parameters)
@@ -131,13 +150,19 @@ class Kernel:
         pairs = zip(self._parameters, arguments, strict=True)
         return [parameter.accept(value, self.name) for parameter, value in pairs]
 
+    def _block(self, shared: int) -> int:
+        if not shared:
+            return self.block
+        needs = replace(self.needs, shared_bytes=self.needs.shared_bytes + shared)
+        return best_block(self._gpu.limits, needs, self._most_threads)
+
     def _shape(
-        self, threads: Extent | None, grid: Extent | None, block: Extent | None
+        self, threads: Extent | None, grid: Extent | None, block: Extent | None, shared: int
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the grid and the block of a launch."""
         if (threads is None) == (grid is None):
             raise UsageError(f"kernel {self.name}: give threads, or grid and block")
-        size = _three(self.block if block is None else block)
+        size = _three(self._block(shared) if block is None else block)
         if grid is not None:
             return _three(grid), size
         assert threads is not None
@@ -147,13 +172,13 @@ class Kernel:
         return tuple(-(-n // per) for n, per in zip(wanted, size, strict=True)), size
 
 
-def best_block(limits: dict[str, int], needs: Needs) -> int:
-    """Return the size of a block that lets most threads be on a multiprocessor at once.
+def best_block(limits: dict[str, int], needs: Needs, most: int) -> int:
+    """Return the size of a block, `most` at most, that lets most threads be at work at once.
 
     Of equals the smallest, from 128 on: small blocks end sooner and leave less idle at the end.
     """
-    sizes = range(SMALLEST, limits["threads_per_block"] + 1, WARP)
-    return max(sizes, key=lambda size: (resident(size, limits, needs), -size), default=WARP)
+    sizes = range(SMALLEST, min(limits["threads_per_block"], most) + 1, WARP)
+    return max(sizes, key=lambda size: (resident(size, limits, needs), -size), default=most)
 
 
 def resident(size: int, limits: dict[str, int], needs: Needs) -> int:
@@ -195,13 +220,9 @@ def _prepared(parameter: Parameter) -> Any:
     return "P" if parameter.is_pointer else parameter.dtype
 
 
+def _sizes(extent: Extent) -> tuple[int, ...]:
+    return tuple(map(index, extent)) if isinstance(extent, Sequence) else (index(extent),)
+
+
 def _three(extent: Extent) -> tuple[int, ...]:
-    sizes = (extent,) if isinstance(extent, int) else tuple(map(int, extent))
-    return (*sizes, 1, 1)[:3]
-
-
-def _product(extent: Extent) -> int:
-    total = 1
-    for each in (extent,) if isinstance(extent, int) else extent:
-        total *= int(each)
-    return total
+    return (*_sizes(extent), 1, 1)[:3]

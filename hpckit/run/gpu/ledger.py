@@ -9,15 +9,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 ALL = 64
 """So many first launches of a kernel are timed, all of them."""
 
-EACH = 16
-"""Of those after, one in so many: two events cost about as much as a launch."""
+EACH = 17
+"""Of those after, one in so many: two events cost about as much as a launch. It is prime, so that
+it does not meet the same one of a job's rounds each time."""
 
 PENDING = 4096
 """Timings that may wait for the card before the host waits for them."""
@@ -29,10 +30,12 @@ class Account:
 
     Attributes
     ----------
-    calls, timed
-        How many there were, and how many of them have a time.
-    seconds
-        Of the timed ones.
+    calls
+        How many there were.
+    first
+        Seconds of the first ones, each of which is timed.
+    timed, work_timed, work
+        Of those after: seconds of the timed ones; their work, and that of all, in threads or bytes.
     nbytes, flops
         That all moved and computed: of a kernel, as the job says.
     needs, numbers
@@ -40,8 +43,10 @@ class Account:
     """
 
     calls: int = 0
-    timed: int = 0
-    seconds: float = 0.0
+    first: float = 0.0
+    timed: float = 0.0
+    work_timed: float = 0.0
+    work: float = 0.0
     nbytes: float = 0.0
     flops: float = 0.0
     needs: dict[str, int] = field(default_factory=dict)
@@ -49,8 +54,14 @@ class Account:
 
     @property
     def total(self) -> float:
-        """Seconds of all, if the others took as long as the timed ones."""
-        return self.seconds * self.calls / self.timed if self.timed else 0.0
+        """Seconds of all, if those without a time went as fast as the others."""
+        rest = self.timed * self.work / self.work_timed if self.work_timed else 0.0
+        return self.first + rest
+
+    def count(self, nbytes: float, flops: float = 0.0) -> None:
+        """Enter what a call moves and computes."""
+        self.nbytes += nbytes
+        self.flops += flops
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for the manifest."""
@@ -74,37 +85,35 @@ class Ledger:
         self.transfers: dict[str, Account] = {}
         self._cuda = cuda
         self._spare: list[Any] = []
-        self._pending: deque[tuple[Account, Any, Any]] = deque()
+        self._pending: deque[tuple[Account, float, bool, Any, Any]] = deque()
         self._opened = time.monotonic()
 
-    @contextmanager
-    def kernel(self, name: str, stream: Any, nbytes: float, flops: float) -> Iterator[Account]:
-        """Time a launch."""
-        account = self.kernels.setdefault(name, Account())
-        account.nbytes += nbytes
-        account.flops += flops
-        with self._timed(account, stream):
-            yield account
+    def account(self, kernel: str, numbers: str, needs: dict[str, int] | None = None) -> Account:
+        """Return the account of a kernel."""
+        opened = Account(needs=needs or {}, numbers=numbers)
+        return self.kernels.setdefault(kernel, opened)
 
-    @contextmanager
-    def transfer(self, name: str, stream: Any, nbytes: int) -> Iterator[Account]:
+    def transfer(self, name: str, stream: Any, nbytes: int) -> AbstractContextManager[None]:
         """Time a copy between the host and the card."""
         account = self.transfers.setdefault(name, Account())
-        account.nbytes += nbytes
-        with self._timed(account, stream):
-            yield account
+        account.count(nbytes)
+        return self.timed(account, stream, nbytes)
 
     @contextmanager
-    def _timed(self, account: Account, stream: Any) -> Iterator[None]:
+    def timed(self, account: Account, stream: Any, work: float) -> Iterator[None]:
+        """Time a call of so much work."""
         account.calls += 1
-        if account.calls > ALL and account.calls % EACH:
-            yield
-            return
+        is_first = account.calls <= ALL
+        if not is_first:
+            account.work += work
+            if account.calls % EACH:
+                yield
+                return
         begin, end = self._event(), self._event()
         begin.record(stream)
         yield
         end.record(stream)
-        self._pending.append((account, begin, end))
+        self._pending.append((account, work, is_first, begin, end))
         self._settle(wait=len(self._pending) > PENDING)
 
     def _event(self) -> Any:
@@ -113,15 +122,24 @@ class Ledger:
     def _settle(self, *, wait: bool) -> None:
         """Enter the times that are known, and those of all if there is time to wait."""
         while self._pending:
-            account, begin, end = self._pending[0]
+            account, work, is_first, begin, end = self._pending[0]
             if wait:
                 end.synchronize()
             elif not end.query():
                 return
-            account.seconds += begin.time_till(end) * 1e-3
-            account.timed += 1
+            seconds = begin.time_till(end) * 1e-3
+            if is_first:
+                account.first += seconds
+            else:
+                account.timed += seconds
+                account.work_timed += work
             self._spare += (begin, end)
             self._pending.popleft()
+
+    def forget(self) -> None:
+        """Let all events go, before the card does."""
+        self._pending.clear()
+        self._spare.clear()
 
     @property
     def is_counted(self) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpckit.errors import UsageError
 from hpckit.run.gpu import driver
+from hpckit.units import binary
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -29,10 +32,13 @@ class Memory:
     ----------
     peak
         The most bytes that it has held.
+    has_streams
+        Whether there may be work in other streams than the default one.
     """
 
     def __init__(self, gpu: Gpu) -> None:
         self.peak = self._held = 0
+        self.has_streams = False
         self._gpu = gpu
         self._spare: dict[int, list[Any]] = {}
 
@@ -59,35 +65,88 @@ class Memory:
         return array
 
     def to_host(self, array: Any, out: np.ndarray[Any, Any] | None = None) -> Any:
-        """Return a copy on the host."""
+        """Return a copy on the host.
+
+        Raises
+        ------
+        UsageError
+            `out` is not a contiguous array of the same shape and type.
+        """
+        if out is not None and not (
+            out.shape == array.shape and out.dtype == array.dtype and out.flags.c_contiguous
+        ):
+            raise UsageError(
+                f"gpu.to_host: out is an array of {out.shape} {out.dtype}; it takes a contiguous "
+                f"one of {array.shape} {array.dtype}"
+            )
         if not array.flags.c_contiguous:
-            array = array.copy()
+            whole = self._with_gaps(array)
+            if out is None:
+                return whole
+            out[...] = whole
+            return out
         host = np.empty(array.shape, array.dtype) if out is None else out
         if array.nbytes:
             with self._gpu.ledger.transfer(TO_HOST, None, array.nbytes):
-                self._gpu.cuda.memcpy_dtoh(host, array.gpudata)
+                self._gpu.cuda.memcpy_dtoh(host, array.ptr)
         return host
+
+    def _with_gaps(self, array: Any) -> Any:
+        """Return an array that is not contiguous, by way of all that lies between its elements."""
+        reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+        if array.size == 0:
+            return np.empty(array.shape, array.dtype)
+        before = -sum(step for step in reach if step < 0)
+        octets = np.empty(before + sum(s for s in reach if s > 0) + array.dtype.itemsize, np.uint8)
+        with self._gpu.ledger.transfer(TO_HOST, None, octets.nbytes):
+            self._gpu.cuda.memcpy_dtoh(octets, array.ptr - before)
+        found: Any = np.ndarray(array.shape, array.dtype, octets, before, array.strides)
+        return found.copy()
 
     def pinned(self, shape: int | Sequence[int], dtype: DTypeLike) -> Any:
         """Return a new array of the host that the card reaches by itself."""
-        return self._gpu.cuda.pagelocked_empty(shape, np.dtype(dtype))
+        try:
+            return self._gpu.cuda.pagelocked_empty(shape, np.dtype(dtype))
+        except self._gpu.cuda.MemoryError:
+            size = math.prod(shape if isinstance(shape, Sequence) else (shape,))
+            size *= np.dtype(dtype).itemsize
+            raise driver.GpuError(
+                f"gpu.pinned: the machine does not give {binary(size)} of memory that stays where "
+                "it is; ask for less"
+            ) from None
 
     def _allocate(self, nbytes: int) -> Any:
         size = room_for(nbytes)
         spare = self._spare.get(size)
         if spare:
-            return self._lent(spare.pop(), size)
+            got = spare.pop()
+            if self.has_streams:
+                # What used it before may still run in some stream: the default one waits for all
+                # others, and they for it.
+                self._gpu.cuda.memset_d8(got, 0, 1)
+            return self._lent(got, size)
         with driver.memory_explained(self._gpu.cuda, nbytes, self._gpu.name):
             try:
                 got = self._gpu.cuda.mem_alloc(size)
             except self._gpu.cuda.MemoryError:
-                self._give_up_spare()
+                self.give_up_spare()
                 got = self._gpu.cuda.mem_alloc(size)
         self._held += size
         self.peak = max(self.peak, self._held)
         return self._lent(got, size)
 
-    def _give_up_spare(self) -> None:
+    @property
+    def free(self) -> int:
+        """Bytes that can still be given out."""
+        spare = sum(size * len(pieces) for size, pieces in self._spare.items())
+        return int(self._gpu.cuda.mem_get_info()[0]) + spare
+
+    def close(self) -> None:
+        """Give all back that no array has."""
+        self.give_up_spare()
+
+    def give_up_spare(self) -> None:
+        """Give back to the card what no array has."""
         for size, spare in self._spare.items():
             self._held -= size * len(spare)
             spare.clear()

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hpckit.errors import LaunchError, UsageError
-from hpckit.run.gpu import compiler, cubins, signature
+from hpckit.run.gpu import ceilings, compiler, cubins, reduction, signature
+from hpckit.run.gpu.compiler import Cubin
+from hpckit.run.gpu.cubins import Source
+from hpckit.store.atomic import explained
+
+OWN = {"sums.cu": reduction.SOURCE, "ceilings.cu": ceilings.SOURCE}
+"""hpckit's own kernels."""
 
 
 def ship(
@@ -28,25 +34,38 @@ def ship(
     nvcc = compiler.find_nvcc()
     if nvcc is None:
         raise LaunchError(f"no nvcc is here: {compiler.WHERE}")
-    folder.mkdir(parents=True, exist_ok=True)
-    source = cubins.Source.of(path.absolute(), path.stem, Path(), tuple(options))
     for arch in arches:
-        if not re.fullmatch(r"sm_\d{2,3}[af]?", arch):
+        if not re.fullmatch(r"sm_\d{2,3}", arch):
             raise UsageError(f"--arch {arch!r}: a kind of card is written like sm_90")
-        made = compiler.compile_cubin(
-            nvcc, source.text, source.name, arch, source.options, source.folder
-        )
-        toolkit = compiler.toolkit_version(nvcc)
-        cubins.write(folder / source.file_name(arch, toolkit), made)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    source = cubins.Source.of(path.absolute(), path.stem, Path(), tuple(options))
+    # Those of hpckit's own are wanted wherever a job's are.
+    own = [cubins.Source(text, name, path.parent) for name, text in OWN.items()]
+    for arch in arches:
+        for each in own:
+            _made(each, arch, nvcc, folder)
+        made = _made(source, arch, nvcc, folder)
         for symbol, needs in made.needs.items():
-            kernel = _name(symbol, signature.kernels(source.text))
             yield {
                 "source": source.name,
-                "kernel": kernel,
+                "kernel": _name(symbol, signature.kernels(source.text)),
                 "arch": arch,
-                "toolkit": toolkit,
+                "toolkit": compiler.toolkit_version(nvcc),
                 **needs.as_dict(),
             }
+
+
+def _made(source: Source, arch: str, nvcc: Path, folder: Path) -> Cubin:
+    """Compile a source into a folder, unless it is there."""
+    path = folder / source.file_name(arch, compiler.toolkit_version(nvcc))
+    if (found := cubins.read(path)) is not None:
+        return found
+    made = compiler.compile_cubin(
+        nvcc, source.text, source.name, arch, source.options, source.folder
+    )
+    cubins.write(path, made)
+    return made
 
 
 def _name(symbol: str, names: set[str]) -> str:

@@ -12,6 +12,7 @@ from hpckit.errors import UsageError
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _QUALIFIER = re.compile(r"\b(const|volatile|restrict|__restrict__|__restrict|struct)\b")
+_BRACKETS = re.compile(r"\b(\w+)\s*\[[^]]*\]")
 _ATTRIBUTES = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
 
 _TYPES = {
@@ -75,8 +76,9 @@ class Parameter:
         if self.dtype is not None and value.dtype.itemsize and value.dtype != self.dtype:
             raise self._refused(kernel, f"an array of {value.dtype}", f"one of {self.dtype}")
         if not value.flags.c_contiguous:
-            raise self._refused(kernel, "an array with gaps", "a contiguous one: x.copy()")
-        return value.ptr
+            allowed = "a contiguous one: gpu.array(gpu.to_host(x))"
+            raise self._refused(kernel, "an array with gaps", allowed)
+        return value.ptr if value.size else 0
 
     def _accept_scalar(self, value: Any, kernel: str) -> Any:
         assert self.dtype is not None
@@ -124,11 +126,19 @@ def kernels(source: str) -> set[str]:
     return set(re.findall(pattern, _COMMENT.sub(" ", source)))
 
 
+def _kind(words: list[str]) -> str:
+    """Return the one spelling of a type that the table has: ``long int`` is ``long``."""
+    if "int" in words and words != ["int"] and words != ["unsigned", "int"]:
+        words = [word for word in words if word != "int"]
+    if "signed" in words and "char" not in words:
+        words = [word for word in words if word != "signed"] or ["int"]
+    return " ".join(sorted(words, key=lambda word: word != "unsigned"))
+
+
 def _parameter(text: str, kernel: str) -> Parameter:
-    words = _QUALIFIER.sub(" ", text).replace("*", " * ").replace("&", " & ").split()
+    words = _BRACKETS.sub(r" * \1", _QUALIFIER.sub(" ", text)).replace("*", " * ").split()
     name, is_pointer = words[-1], "*" in words
-    kind = " ".join(word for word in words[:-1] if word != "*")
-    code = _TYPES.get(kind)
+    code = _TYPES.get(_kind([word for word in words[:-1] if word != "*"]))
     if code is None and not is_pointer:
         raise UsageError(
             f"kernel {kernel}: {text.strip()!r} is of a type that is no number of C's: write the "

@@ -1,6 +1,6 @@
 """Arrays that are larger than the card's memory, sent through it in blocks.
 
-Two sets of buffers take turns, each with a stream of its own: while the card works on one block,
+Three sets of buffers take turns, each with a stream of its own: while the card works on one block,
 the next one is on its way there and the last one on its way back.
 """
 
@@ -19,7 +19,13 @@ from hpckit.run.gpu.memory import TO_CARD, TO_HOST
 if TYPE_CHECKING:
     from hpckit.run.gpu.card import Gpu
 
-SETS = 2
+SETS = 3
+
+BLOCK = 128 << 20
+"""Bytes of a block, of all its arrays together: enough that the link is at its full speed."""
+
+BLOCKS = 8
+"""So many blocks an array makes at least, so that they overlap."""
 
 
 @dataclass
@@ -53,17 +59,17 @@ def stream_blocks(
         Arrays of one length that can be read, or written, by slices of rows: NumPy's, a memory
         map, a dataset of h5py. `Gpu.pinned` ones go the fastest, without a copy on the host.
     rows
-        Of a block; left out, as many as half of the card's free memory takes.
+        Of a block; left out, as many as make 128 MiB, or an eighth of the arrays.
 
     Raises
     ------
     UsageError
         The arrays are of different lengths, or there is none.
     GpuError
-        Two blocks of all arrays do not fit on the card.
+        Three blocks of all arrays do not fit on the card.
     """
     length = _length(inputs, outputs)
-    rows = min(_fitting(gpu, inputs, outputs) if rows is None else rows, length)
+    rows = min(_fitting(gpu, inputs, outputs, length) if rows is None else rows, length)
     if length == 0:
         return
     if rows < 1:
@@ -71,7 +77,7 @@ def stream_blocks(
     sets = [_buffers(gpu, inputs, outputs, rows) for _ in range(min(SETS, -(-length // rows)))]
     for number, start in enumerate(range(0, length, rows)):
         mine = sets[number % len(sets)]
-        # The other set is at the card meanwhile.
+        # The other sets are at the card meanwhile.
         _bring_back(mine, outputs)
         mine.rows = slice(start, min(start + rows, length))
         _send(gpu, mine, inputs)
@@ -80,11 +86,11 @@ def stream_blocks(
         _bring_back(mine, outputs)
 
 
-def _fitting(gpu: Gpu, inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    """Return how many rows there are room for."""
-    free, _ = gpu.cuda.mem_get_info()
+def _fitting(gpu: Gpu, inputs: Sequence[Any], outputs: Sequence[Any], length: int) -> int:
+    """Return how many rows a block had better have."""
     a_row: int = sum(math.prod(a.shape[1:]) * a.dtype.itemsize for a in (*inputs, *outputs))
-    return max(int(free) // (2 * SETS * max(a_row, 1)), 1)
+    nbytes = min(BLOCK, gpu.memory.free // (2 * SETS))
+    return max(min(nbytes // max(a_row, 1), -(-length // BLOCKS)), 1)
 
 
 def _length(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
@@ -128,7 +134,7 @@ def _send(gpu: Gpu, mine: _Buffers, inputs: Sequence[Any]) -> None:
             np.copyto(block, source[mine.rows])
         if block.nbytes:
             with gpu.ledger.transfer(TO_CARD, mine.stream, block.nbytes):
-                gpu.cuda.memcpy_htod_async(target.gpudata, block, mine.stream)
+                gpu.cuda.memcpy_htod_async(target.ptr, block, mine.stream)
 
 
 def _work(gpu: Gpu, mine: _Buffers, step: Callable[..., None], outputs: Sequence[Any]) -> None:
@@ -139,7 +145,7 @@ def _work(gpu: Gpu, mine: _Buffers, step: Callable[..., None], outputs: Sequence
         block = target[mine.rows] if room is None else room[:count]
         if block.nbytes:
             with gpu.ledger.transfer(TO_HOST, mine.stream, block.nbytes):
-                gpu.cuda.memcpy_dtoh_async(block, source.gpudata, mine.stream)
+                gpu.cuda.memcpy_dtoh_async(block, source.ptr, mine.stream)
     mine.back = gpu.cuda.Event()
     mine.back.record(mine.stream)
 

@@ -17,6 +17,8 @@ static int gemm(int rows, int columns, int inner, Real alpha, const Real *a, int
 
 extern "C" int cublasCreate_v2(void **handle) { return *handle = handle, 0; }
 
+extern "C" int cublasDestroy_v2(void *) { return 0; }
+
 #define GEMM(name, Real)                                                                          \
     extern "C" int name(void *, int, int, int m, int n, int k, const Real *alpha, const Real *a,  \
                         int lda, long long sa, const Real *b, int ldb, long long sb,              \

@@ -59,8 +59,8 @@ const software::Kernel *software_kernels = nullptr;
 
 namespace software {
 
-template <auto function> struct Registered {
-    Kernel kernel{(void *)function, &place, &Called<function>::call, software_kernels};
+template <auto function, unsigned most_threads = 0> struct Registered {
+    Kernel kernel{(void *)function, &place, &Called<function>::call, software_kernels, most_threads};
     Registered() { software_kernels = &kernel; }
 };
 

@@ -165,6 +165,15 @@ struct Module {
     std::map<std::string, const Kernel *> kernels;
 };
 
+struct Function {
+    const Kernel *kernel;
+    unsigned shared = 49152;
+};
+
+unsigned most_threads(const Kernel &kernel) {
+    return kernel.most_threads ? kernel.most_threads : 1024;
+}
+
 CUresult good(Context **found) {
     if (current.empty()) return CUDA_ERROR_INVALID_CONTEXT;
     *found = current.back();
@@ -439,7 +448,7 @@ API cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
     auto &kernels = ((Module *)module)->kernels;
     auto found = kernels.find(name);
     if (found == kernels.end()) return CUDA_ERROR_NOT_FOUND;
-    *function = (CUfunction)found->second;
+    *function = (CUfunction) new Function{found->second};
     return CUDA_SUCCESS;
 }
 API cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule module, const char *name) {
@@ -447,13 +456,18 @@ API cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule module, c
     if (!found) return CUDA_ERROR_NOT_FOUND;
     return *address = CUdeviceptr(found), *bytes = 0, CUDA_SUCCESS;
 }
-API cuFuncGetAttribute(int *value, CUfunction_attribute which, CUfunction) {
-    *value = which == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024
+API cuFuncGetAttribute(int *value, CUfunction_attribute which, CUfunction function) {
+    const Kernel &kernel = *((Function *)function)->kernel;
+    *value = which == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? most_threads(kernel)
              : which == CU_FUNC_ATTRIBUTE_NUM_REGS            ? 32
                                                               : 0;
     return CUDA_SUCCESS;
 }
-API cuFuncSetAttribute(CUfunction, CUfunction_attribute, int) { return CUDA_SUCCESS; }
+API cuFuncSetAttribute(CUfunction function, CUfunction_attribute which, int value) {
+    if (which != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_SUCCESS;
+    if (value < 0 || value > 166912) return CUDA_ERROR_INVALID_VALUE;
+    return ((Function *)function)->shared = value, CUDA_SUCCESS;
+}
 API cuFuncSetBlockShape(CUfunction, int, int, int) { return CUDA_SUCCESS; }
 API cuFuncSetCacheConfig(CUfunction, CUfunc_cache) { return CUDA_SUCCESS; }
 
@@ -463,7 +477,9 @@ API cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, u
     size_t threads = size_t(bx) * by * bz;
     if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || !threads || threads > 1024 || bz > 64)
         return CUDA_ERROR_INVALID_VALUE;
-    if (shared > 49152) return CUDA_ERROR_INVALID_VALUE;
+    auto kernel = ((Function *)function)->kernel;
+    if (shared > ((Function *)function)->shared || threads > most_threads(*kernel))
+        return CUDA_ERROR_INVALID_VALUE;
     if (CUresult error = injected()) {
         context->lost = error;
         return error;
@@ -475,7 +491,6 @@ API cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, u
         if (*each == CU_LAUNCH_PARAM_BUFFER_SIZE && buffer)
             arguments.assign(buffer, *(size_t *)each[1]);
     }
-    auto kernel = (const Kernel *)function;
     Launch launch{{gx, gy, gz}, {bx, by, bz}, shared};
     return put(context, stream, [=] {
         if (context->lost == CUDA_SUCCESS && !software::run(*kernel, launch, arguments.c_str()))
@@ -520,6 +535,7 @@ API cuMemHostAlloc(void **address, size_t bytes, unsigned) {
     IN_CONTEXT(context);
     (void)context;
     *address = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
+    if (!*address) return CUDA_ERROR_OUT_OF_MEMORY;
     memset(*address, 0xff, bytes);
     std::lock_guard<std::mutex> hold(state);
     return pinned[(char *)*address] = bytes, CUDA_SUCCESS;

@@ -31,6 +31,7 @@ struct Kernel {
     Place &(*place)();
     void (*call)(const char *arguments);
     const Kernel *next;
+    unsigned most_threads;
 };
 
 const size_t STACK = 256 << 10, LARGEST = 1024;
