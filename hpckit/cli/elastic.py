@@ -58,7 +58,7 @@ def elastic_on(site: Site, least: int | None, most: int | None, slots: int | Non
 
 
 def pilots_for(run: Run, elastic: Elastic) -> Pilots:
-    """Write the script of a run's pilots, and return what its driver needs to have some.
+    """Return what the driver of a run needs to have pilots.
 
     Raises
     ------
@@ -70,14 +70,12 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     from hpckit.render.pilot import pilot_script, plan_pilots
     from hpckit.render.script import render
     from hpckit.run.engines.pilots import Pilots
-    from hpckit.store.atomic import write_bytes
     from hpckit.submit.handover import container_on
     from hpckit.submit.pilots import SlurmPilots
 
     site = elastic.site
     plan = plan_pilots(run.dir, run.job, elastic, container_on(run, site))
     text = render(pilot_script(plan, site), site, __version__)
-    write_bytes(run.dir.pilot_script, text.encode())
     return Pilots(
         SlurmPilots(run.dir, text, run.manifest.sessions),
         run.dir.contact,

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from hpckit.jobstates import JobState
+from hpckit.store.atomic import write_bytes
 from hpckit.store.rundir import RunDir
 from hpckit.submit.accounting import in_queue
 from hpckit.submit.client import ask
@@ -24,7 +25,7 @@ class SlurmPilots:
     Attributes
     ----------
     script
-        The batch script of each.
+        The text of the batch script of each.
     """
 
     run: RunDir
@@ -34,7 +35,22 @@ class SlurmPilots:
     def __post_init__(self) -> None:
         self._numbers = count(1)
 
-    def submit(self, script: str) -> str:
+    @property
+    def path(self) -> Path:
+        """The batch script, in the run's folder, which nobody else reads."""
+        return self.run.pilot_script
+
+    def open(self) -> None:
+        """Write the batch script; for the one driver of the run alone.
+
+        Raises
+        ------
+        StoreError
+            It cannot be written.
+        """
+        write_bytes(self.path, self.script.encode())
+
+    def submit(self) -> str:
         """Submit one more, once; return the job's id.
 
         Raises
@@ -45,7 +61,7 @@ class SlurmPilots:
             Slurm does not answer.
         """
         return Slurm().submit(
-            Path(script), [], [], f"{tag_of(self.run)}{self.session}:{PILOT}{next(self._numbers)}"
+            self.path, [], [], f"{tag_of(self.run)}{self.session}:{PILOT}{next(self._numbers)}"
         )
 
     def sweep(self) -> None:

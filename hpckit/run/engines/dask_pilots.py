@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import dask
@@ -63,6 +64,7 @@ class PilotGround:
         """
         silence()
         dask.config.set({**OWN, **DRIVER})
+        await asyncio.to_thread(self._pilots.queue.open)
         socket = self._held.enter_context(dashboard_socket())
         self._cluster = SLURMCluster(
             job_cls=_PilotJob,
@@ -161,12 +163,13 @@ class _PilotJob(SLURMJob):  # type: ignore[misc]
         super().__init__(scheduler, name, cores=pilots.slots, memory="1GB", **options)
         self.queue = pilots.queue
 
-    def job_script(self) -> str:
-        """Return hpckit's script, the same for all pilots of a session."""
-        return self.queue.script
+    @contextmanager
+    def job_file(self) -> Iterator[str]:
+        """Yield the path of hpckit's script: dask-jobqueue's would be in /tmp, for all to read."""
+        yield str(self.queue.path)
 
     async def _submit_job(self, script_filename: str) -> str:
-        return await asyncio.to_thread(self.queue.submit, script_filename)
+        return await asyncio.to_thread(self.queue.submit)
 
     async def close(self) -> None:
         """Cancel the job, unless it is known to be over."""

@@ -15,18 +15,25 @@ WORTH_SECONDS = 10.0
 
 
 class PilotQueue(Protocol):
-    """Where pilots are submitted; its methods wait for the scheduler's answer.
+    """Where pilots are submitted; its methods wait for the scheduler's answer."""
 
-    Attributes
-    ----------
-    script
-        The batch script of each.
-    """
+    @property
+    def path(self) -> Path:
+        """The batch script of each."""
+        ...
 
-    script: str
+    def open(self) -> None:
+        """Write the batch script; for the one driver of the run alone.
 
-    def submit(self, script: str) -> str:
-        """Submit the file of a script, and return the job's id.
+        Raises
+        ------
+        HpckitError
+            It cannot be written.
+        """
+        ...
+
+    def submit(self) -> str:
+        """Submit one more, and return the job's id.
 
         Raises
         ------

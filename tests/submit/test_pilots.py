@@ -1,0 +1,40 @@
+"""Farms whose workers are batch jobs of a fake cluster, which does what a real one hardly would."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from cluster.hpckit_there import There
+from drawing import DRAW, SITE
+
+if find_spec("dask_jobqueue") is None:
+    # Not imported: that would have Ctrl-C end this process on the spot.
+    pytest.skip("needs dask-jobqueue: pip install 'hpckit[dask]'", allow_module_level=True)
+
+ON_PILOTS = ("--engine", "dask", "--site", "here.toml", "--max-workers", 4, "--workers", 2)
+
+
+@pytest.fixture
+def there(fake_slurm):
+    """hpckit on a fake cluster, whose nodes are this machine."""
+    found = There(fake_slurm, f'interface = "lo"\n{SITE}')
+    found.job(DRAW.format(walltime="5m", options=""))
+    return found
+
+
+def own_run(there) -> Path:
+    """Return the folder of the one run."""
+    (run,) = there.folder.glob("runs/*")
+    return run
+
+
+def test_sbatch_gets_the_script_in_the_run_folder(there):
+    """Not a copy in /tmp, which others could read or put another in place of."""
+    there.slurm.configure(min_job_age=300)
+    there("run", "job.py", "n=range(1,21)", *ON_PILOTS)
+    run = own_run(there)
+    shown = there.slurm("scontrol", "show", "job")
+    assert f"Command={run}/pilot.sh\n" in shown
+    assert shown.count("Command=") == shown.count(f"Command={run}/pilot.sh\n")
