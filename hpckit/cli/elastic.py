@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hpckit import __version__
@@ -73,12 +75,14 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     from hpckit.submit.handover import container_on
     from hpckit.submit.pilots import SlurmPilots
 
-    site = elastic.site
+    site, driver = elastic.site, secrets.token_hex(4)
     plan = plan_pilots(run.dir, run.job, elastic, container_on(run, site))
+    plan = replace(plan, driver=driver)
     text = render(pilot_script(plan, site), site, __version__)
     return Pilots(
         SlurmPilots(run.dir, text, run.manifest.sessions),
         run.dir.contact,
+        driver,
         address_for_nodes(site),
         plan.slots,
         elastic.least,

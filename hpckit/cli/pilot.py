@@ -13,9 +13,10 @@ from hpckit.threads import limit_threads
 
 @click.command(help="Hold workers for the driver of a run, which has submitted this.", hidden=True)
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--driver", metavar="TOKEN", required=True, help="Which of the run's drivers it is.")
 @click.option("--slots", type=click.IntRange(1), default=1, help="Tasks at a time.")
 @click.option("--lifetime", type=click.FloatRange(0), help="Seconds in which tasks are begun.")
-def command(run: Path, slots: int, lifetime: float | None) -> NoReturn:
+def command(run: Path, driver: str, slots: int, lifetime: float | None) -> NoReturn:
     """Work until the driver ends this, is gone, or the time is nearly up."""
     from hpckit.store import manifest as manifests
     from hpckit.store.rundir import RunDir
@@ -24,5 +25,6 @@ def command(run: Path, slots: int, lifetime: float | None) -> NoReturn:
     limit_threads(manifests.read(directory.manifest).job.resources.cpus_per_task)
     from hpckit.run.engines.dask_pilot import job_id, pilot
 
-    pilot(directory.contact, directory.log(f"pilot-{job_id()}-worker-{{pid}}"), slots, lifetime)
+    log = directory.log(f"pilot-{job_id()}-worker-{{pid}}")
+    pilot(directory.contact, driver, log, slots, lifetime)
     sys.exit(0)

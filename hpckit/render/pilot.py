@@ -39,6 +39,8 @@ class PilotPlan:
         Further options of sbatch.
     container
         That the workers are in.
+    driver
+        The token of the driver that they work for; nobody has one before it starts.
     """
 
     run: RunDir
@@ -48,6 +50,7 @@ class PilotPlan:
     partition: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     container: Container | None = None
+    driver: str = ""
 
 
 def pilot_script(plan: PilotPlan, site: Site) -> Script:
@@ -61,7 +64,7 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
     asked = with_own(together(plan.resources, plan.slots))
     partition = site.partition_for(asked, plan.partition)
     walltime = asked.walltime or (partition.max_walltime if partition else None)
-    program = ["pilot", str(plan.run.path), "--slots", str(plan.slots)]
+    program = ["pilot", str(plan.run.path), "--driver", plan.driver, "--slots", str(plan.slots)]
     if walltime is not None:
         program += ["--lifetime", str(lifetime(int(walltime)))]
     output = log_pattern(plan.run.log("pilot-%j"))

@@ -10,20 +10,20 @@ from pathlib import Path
 ADDRESS, DASHBOARD = "address", "dashboard"
 
 
-def tell_address(folder: Path, address: str) -> None:
-    """Leave word where the scheduler is."""
-    write_private(folder / ADDRESS, address)
+def tell_address(folder: Path, driver: str, address: str) -> None:
+    """Leave word where the scheduler of a driver is."""
+    write_private(folder / f"{ADDRESS}-{driver}", address)
 
 
-def told_address(folder: Path) -> str:
-    """Return where the scheduler is.
+def told_address(folder: Path, driver: str) -> str:
+    """Return where the scheduler of a driver is: another one has pilots of its own.
 
     Raises
     ------
     OSError
         It is not there any more.
     """
-    return (folder / ADDRESS).read_text()
+    return (folder / f"{ADDRESS}-{driver}").read_text()
 
 
 def tell_dashboard(folder: Path, socket: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hpckit.jobstates import JobState
 from hpckit.store.atomic import write_bytes
 from hpckit.store.rundir import RunDir
-from hpckit.submit.accounting import in_queue
+from hpckit.submit.accounting import in_queue, tags, tags_question
 from hpckit.submit.client import ask
 from hpckit.submit.slurm import Slurm
 
@@ -41,14 +41,19 @@ class SlurmPilots:
         return self.run.pilot_script
 
     def open(self) -> None:
-        """Write the batch script; for the one driver of the run alone.
+        """Write the batch script, and end the pilots that earlier drivers have left.
+
+        For the one driver of the run alone.
 
         Raises
         ------
         StoreError
-            It cannot be written.
+            The script cannot be written.
+        LaunchError
+            Slurm does not answer.
         """
         write_bytes(self.path, self.script.encode())
+        self.sweep()
 
     def submit(self) -> str:
         """Submit one more, once; return the job's id.
@@ -112,11 +117,10 @@ def end_pilots(run: RunDir) -> None:
     LaunchError
         Slurm does not answer.
     """
-    slurm = Slurm()
-    tagged = slurm.tagged().items()
+    tagged = tags(ask(tags_question()).splitlines()).items()
     mine = [job for job, tag in tagged if tag.startswith(tag_of(run)) and f":{PILOT}" in tag]
     if mine:
-        slurm.cancel(mine)
+        Slurm().cancel(mine)
 
 
 def tag_of(run: RunDir) -> str:

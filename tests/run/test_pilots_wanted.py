@@ -10,7 +10,7 @@ from hpckit.run.engines.pilots import Backlog, Pilots, pilots_wanted
 
 
 def pilots(slots: int = 2, least: int = 0, most: int = 8) -> Pilots:
-    return Pilots(None, Path("contact"), "198.18.0.1", slots, least, most)
+    return Pilots(None, Path("contact"), "token", "198.18.0.1", slots, least, most)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,15 @@ def there(fake_slurm):
 
 
 def own_run(there) -> Path:
-    """Return the folder of the one run."""
-    (run,) = there.folder.glob("runs/*")
-    return run
+    """Return the folder of the one run, once it is there."""
+    there.slurm.wait_for(lambda: list(there.folder.glob("runs/*/run.json")))
+    (manifest,) = there.folder.glob("runs/*/run.json")
+    return manifest.parent
+
+
+def queue(there) -> set[str]:
+    """Return the ids of the pilots in the queue."""
+    return set(there.slurm("squeue", "-h", "-n", "draw-pilot", "-o", "%i").split())
 
 
 def test_sbatch_gets_the_script_in_the_run_folder(there):
@@ -38,3 +44,16 @@ def test_sbatch_gets_the_script_in_the_run_folder(there):
     shown = there.slurm("scontrol", "show", "job")
     assert f"Command={run}/pilot.sh\n" in shown
     assert shown.count("Command=") == shown.count(f"Command={run}/pilot.sh\n")
+
+
+def test_pilots_that_a_killed_driver_has_left_do_not_work_for_the_next(there):
+    there.slurm.configure(cpus=0)
+    driver = there.start("run", "job.py", "n=range(1,21)", *ON_PILOTS)
+    there.slurm.wait_for(lambda: len(queue(there)) == 2)
+    driver.kill()
+    driver.communicate()
+    left = queue(there)
+    there.slurm.configure()
+    there("resume", own_run(there))
+    assert {there.slurm.state(job) for job in left} == {"CANCELLED"}
+    assert not [job for job in left if (own_run(there) / f"logs/pilot-{job}.log").exists()]

@@ -42,13 +42,13 @@ STAGGER = 0.1
 """Of its time a pilot may leave earlier, so that they do not all leave together."""
 
 
-def pilot(folder: Path, log: Path, slots: int, lifetime: float | None) -> None:
+def pilot(folder: Path, driver: str, log: Path, slots: int, lifetime: float | None) -> None:
     """Work for a driver until it ends this pilot, is gone, or the time is nearly up.
 
     Parameters
     ----------
-    folder
-        Where the driver has left word.
+    folder, driver
+        Where the driver has left word, and its token.
     log
         The path of the workers' logs, in whose name ``{pid}`` stands for a process id.
     lifetime
@@ -61,14 +61,14 @@ def pilot(folder: Path, log: Path, slots: int, lifetime: float | None) -> None:
     """
     silence()
     dask.config.set(OWN)
-    asyncio.run(_work(folder, log, slots, lifetime))
+    asyncio.run(_work(folder, driver, log, slots, lifetime))
 
 
-async def _work(folder: Path, log: Path, slots: int, lifetime: float | None) -> None:
+async def _work(folder: Path, driver: str, log: Path, slots: int, lifetime: float | None) -> None:
     try:
-        address, security = told_address(folder), read_certificates(folder)
+        address, security = told_address(folder, driver), read_certificates(folder)
     except OSError:
-        raise LaunchError("the driver of this run has ended: there is nothing to do") from None
+        raise LaunchError("the driver of this pilot has ended: there is nothing to do") from None
     job = job_id()
     options = {
         "host": get_ip(*get_address_host_port(address)),

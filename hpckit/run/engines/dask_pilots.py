@@ -88,7 +88,7 @@ class PilotGround:
                 f"no dask scheduler can listen on {self._pilots.host} ({error.__cause__}): "
                 "`interface` in the site names this machine's network that nodes reach"
             ) from error
-        tell_address(self._pilots.folder, self._cluster.scheduler.address)
+        tell_address(self._pilots.folder, self._pilots.driver, self._cluster.scheduler.address)
         if socket is not None:
             tell_dashboard(self._pilots.folder, socket)
         self._fleet = Fleet(self._cluster, self._pilots)

@@ -23,12 +23,14 @@ class PilotQueue(Protocol):
         ...
 
     def open(self) -> None:
-        """Write the batch script; for the one driver of the run alone.
+        """Write the batch script, and end the pilots that earlier drivers have left.
+
+        For the one driver of the run alone.
 
         Raises
         ------
         HpckitError
-            It cannot be written.
+            The script cannot be written, or the scheduler does not answer.
         """
         ...
 
@@ -73,6 +75,8 @@ class Pilots:
     ----------
     folder
         Through which pilots find the driver.
+    driver
+        Its token: pilots that another one has left do not find it.
     host
         The address at which nodes reach this machine.
     slots
@@ -83,6 +87,7 @@ class Pilots:
 
     queue: PilotQueue
     folder: Path
+    driver: str
     host: str
     slots: int
     least: int
