@@ -80,7 +80,7 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     plan = replace(plan, driver=driver)
     text = render(pilot_script(plan, site), site, __version__)
     return Pilots(
-        SlurmPilots(run.dir, text, run.manifest.sessions),
+        SlurmPilots(run.dir, text, run.manifest.sessions, driver),
         run.dir.contact,
         driver,
         address_for_nodes(site),

@@ -26,11 +26,15 @@ class SlurmPilots:
     ----------
     script
         The text of the batch script of each.
+    driver
+        Its token: a driver that went back to the queue is of the same session, and numbers its
+        pilots from one again.
     """
 
     run: RunDir
     script: str
     session: int
+    driver: str
 
     def __post_init__(self) -> None:
         self._numbers = count(1)
@@ -65,9 +69,8 @@ class SlurmPilots:
         LaunchError
             Slurm does not answer.
         """
-        return Slurm().submit(
-            self.path, [], [], f"{tag_of(self.run)}{self.session}:{PILOT}{next(self._numbers)}"
-        )
+        own = f"{self.session}:{PILOT}{self.driver}-{next(self._numbers)}"
+        return Slurm().submit(self.path, [], [], f"{tag_of(self.run)}{own}")
 
     def sweep(self) -> None:
         """End all pilots of the run that are in the queue, heard of or not.

@@ -9,6 +9,9 @@ import pytest
 from cluster.hpckit_there import There
 from drawing import DRAW, SITE
 
+from hpckit.store.rundir import RunDir
+from hpckit.submit.pilots import SlurmPilots
+
 if find_spec("dask_jobqueue") is None:
     # Not imported: that would have Ctrl-C end this process on the spot.
     pytest.skip("needs dask-jobqueue: pip install 'hpckit[dask]'", allow_module_level=True)
@@ -57,3 +60,14 @@ def test_pilots_that_a_killed_driver_has_left_do_not_work_for_the_next(there):
     there("resume", own_run(there))
     assert {there.slurm.state(job) for job in left} == {"CANCELLED"}
     assert not [job for job in left if (own_run(there) / f"logs/pilot-{job}.log").exists()]
+
+
+def test_a_pilot_whose_answer_is_lost_is_not_one_of_an_earlier_driver(fake_slurm, monkeypatch):
+    fake_slurm.use(monkeypatch)
+    fake_slurm.configure(cpus=0)
+    run, script = RunDir(fake_slurm.directory), "#!/bin/sh\n#SBATCH --output=/dev/null\n"
+    earlier, later = (SlurmPilots(run, script, 1, driver) for driver in ("one", "other"))
+    earlier.open()
+    first = earlier.submit()
+    fake_slurm.trouble("unheard")
+    assert later.submit() != first
