@@ -50,13 +50,33 @@ def elastic_on(site: Site, least: int | None, most: int | None, slots: int | Non
 
     least = least or 0
     most = max(MOST, least) if most is None else most
+    _require_possible(least, most, slots)
+    return Elastic(site=site, least=least, most=most, slots=slots)
+
+
+def elastic_again(
+    before: Elastic, least: int | None, most: int | None, slots: int | None
+) -> Elastic:
+    """Return how workers are to come and go from now on; what is None stays as it was.
+
+    Raises
+    ------
+    UsageError
+        As `elastic_on`, of both together.
+    """
+    least = before.least if least is None else least
+    most, slots = most or before.most, slots or before.slots
+    _require_possible(least, most, slots)
+    return before.model_copy(update={"least": least, "most": most, "slots": slots})
+
+
+def _require_possible(least: int, most: int, slots: int | None) -> None:
     if least > most:
         raise UsageError(f"--min-workers {least} is more than --max-workers {most}")
     if slots is not None and slots > most:
         raise UsageError(
             f"--workers {slots}: each batch job would hold more workers than --max-workers {most}"
         )
-    return Elastic(site=site, least=least, most=most, slots=slots)
 
 
 def pilots_for(run: Run, elastic: Elastic) -> Pilots:

@@ -1,0 +1,35 @@
+"""What the user may say of workers that come and go."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpckit.cli.means import Means
+from hpckit.errors import UsageError
+from hpckit.spec.resources import Resources
+from hpckit.spec.site import Site
+from hpckit.store.elastic import Elastic
+
+BEFORE = Elastic(
+    site=Site(name="here"), least=2, most=8, slots=4, resources=Resources(), partition="spare"
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"max_workers": 2}, "--workers 4: each batch job would hold more workers than --max-work"),
+        ({"workers": 16}, "--workers 16: each batch job would hold more workers than --max-worker"),
+        ({"min_workers": 200}, "--min-workers 200 is more than --max-workers 8"),
+        ({"max_workers": 1, "workers": 1}, "--min-workers 2 is more than --max-workers 1"),
+    ],
+)
+def test_what_does_not_go_with_what_was_before_is_refused(asked, told):
+    with pytest.raises(UsageError, match=told):
+        Means(**asked).elastic(BEFORE)
+
+
+def test_what_the_user_does_not_say_stays_as_it_was():
+    asked = Means(min_workers=0, max_workers=12).elastic(BEFORE)
+    assert asked == BEFORE.model_copy(update={"least": 0, "most": 12})
+    assert Means().elastic(BEFORE) == BEFORE
