@@ -44,7 +44,8 @@ def elastic_on(site: Site, least: int | None, most: int | None, slots: int | Non
     Raises
     ------
     UsageError
-        There are to be fewer workers at most than at least, or than in each job.
+        There are to be fewer workers at most than at least, or than in each job; or no number
+        of jobs with so many workers each is between both.
     """
     from hpckit.store.elastic import Elastic
 
@@ -76,6 +77,12 @@ def _require_possible(least: int, most: int, slots: int | None) -> None:
     if slots is not None and slots > most:
         raise UsageError(
             f"--workers {slots}: each batch job would hold more workers than --max-workers {most}"
+        )
+    if slots is not None and -(-least // slots) * slots > most:
+        raise UsageError(
+            f"--workers {slots}: batch jobs with {slots} workers each hold {most // slots * slots} "
+            f"or {-(-least // slots) * slots}, neither of which is from --min-workers {least} to "
+            f"--max-workers {most}: give a divisor of {most}, or leave it"
         )
 
 

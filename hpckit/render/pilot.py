@@ -98,17 +98,16 @@ def plan_pilots(run: RunDir, job: Job, elastic: Elastic, container: Container | 
     """
     task = elastic.resources or job.resources
     partition = elastic.site.partition_for(with_own(task), elastic.partition)
-    slots = elastic.slots or _fitting_slots(partition, task, min(WORKERS, elastic.most))
+    slots = elastic.slots or _fitting_slots(partition, task, elastic.most)
     return PilotPlan(run, job, task, slots, elastic.partition, elastic.options, container)
 
 
 def _fitting_slots(partition: Partition | None, task: Resources, most: int) -> int:
-    """Return how many workers a pilot has, `most` at most; one if nobody knows."""
+    """Return how many workers a pilot has, so that all can be `most`; one if nobody knows."""
     if partition is None or partition.cpus_per_node is None:
         return 1
-    fitting = (
-        n for n in range(most, 1, -1) if partition.obstacle(with_own(together(task, n))) is None
-    )
+    divisors = (n for n in range(WORKERS, 1, -1) if most % n == 0)
+    fitting = (n for n in divisors if partition.obstacle(with_own(together(task, n))) is None)
     return next(fitting, 1)
 
 

@@ -21,6 +21,7 @@ BEFORE = Elastic(
         ({"max_workers": 2}, "--workers 4: each batch job would hold more workers than --max-work"),
         ({"workers": 16}, "--workers 16: each batch job would hold more workers than --max-worker"),
         ({"min_workers": 200}, "--min-workers 200 is more than --max-workers 8"),
+        ({"min_workers": 5, "max_workers": 6}, "hold 4 or 8, neither of which is from --min-work"),
         ({"max_workers": 1, "workers": 1}, "--min-workers 2 is more than --max-workers 1"),
     ],
 )

@@ -36,3 +36,4 @@ def test_as_many_as_the_work_is_worth(backlog, wanted):
 def test_between_the_least_and_the_most():
     assert pilots_wanted(pilots(least=3), Backlog(0)) == 2
     assert pilots_wanted(pilots(slots=3, most=8), Backlog(10**6)) == 2
+    assert pilots_wanted(pilots(slots=4, least=5, most=5), Backlog(10**6)) == 1

@@ -111,12 +111,12 @@ class Backlog:
 
 
 def pilots_wanted(pilots: Pilots, backlog: Backlog) -> int:
-    """Return how many pilots there should be for what is left.
+    """Return how many pilots there should be for what is left, never more than there may be.
 
     As long as nobody knows how long tasks take, they are taken to be worth a worker each.
     """
     workers = backlog.tasks
     if backlog.seconds is not None:
         workers = min(workers, math.ceil(workers * backlog.seconds / WORTH_SECONDS))
-    least = math.ceil(pilots.least / pilots.slots)
-    return max(least, min(math.ceil(workers / pilots.slots), pilots.most // pilots.slots))
+    wanted = math.ceil(max(workers, pilots.least) / pilots.slots)
+    return min(wanted, pilots.most // pilots.slots)
