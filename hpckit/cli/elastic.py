@@ -113,8 +113,25 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
         address_for_nodes(site),
         plan.slots,
         elastic.least,
-        elastic.most,
+        most_workers(elastic, plan.slots, is_submitted=run.manifest.submission is not None),
     )
+
+
+def most_workers(elastic: Elastic, slots: int, *, is_submitted: bool) -> int:
+    """Return how many workers there may be, for what the site lets a user have in the queue.
+
+    Parameters
+    ----------
+    slots
+        Workers in each job.
+    is_submitted
+        Whether the driver is one of the jobs.
+    """
+    jobs = elastic.site.max_submit_jobs
+    if jobs is None:
+        return elastic.most
+    # With no room for any, Slurm says so.
+    return min(elastic.most, max(jobs - is_submitted, 1) * slots)
 
 
 def address_for_nodes(site: Site) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hpckit.cli.elastic import most_workers
 from hpckit.cli.means import Means
 from hpckit.errors import UsageError
 from hpckit.spec.resources import Resources
@@ -34,3 +35,12 @@ def test_what_the_user_does_not_say_stays_as_it_was():
     asked = Means(min_workers=0, max_workers=12).elastic(BEFORE)
     assert asked == BEFORE.model_copy(update={"least": 0, "most": 12})
     assert Means().elastic(BEFORE) == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("jobs", "is_submitted", "most"),
+    [(None, True, 8), (50, True, 8), (2, False, 8), (2, True, 4), (1, True, 4)],
+)
+def test_pilots_and_their_driver_are_no_more_jobs_than_the_site_takes(jobs, is_submitted, most):
+    limited = BEFORE.model_copy(update={"site": Site(name="here", max_submit_jobs=jobs)})
+    assert most_workers(limited, 4, is_submitted=is_submitted) == most
