@@ -123,7 +123,10 @@ class FarmDriver:
             self._stop()
             raise
         finally:
-            self.sealer.seal()
+            try:
+                self.sealer.seal()
+            finally:
+                self.engine.finish()
 
     def drain(self, seconds: float) -> None:
         """Begin no more batches, and give up after `seconds` what then still runs.

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -19,7 +20,7 @@ from endings import PATIENCE
 
 from hpckit.errors import LaunchError, UsageError
 from hpckit.jobstates import JobState
-from hpckit.run.engines import Workplace, dask_fleet
+from hpckit.run.engines import Workplace, dask_fleet, engine_class
 from hpckit.run.engines.dask_crew import Crew
 from hpckit.run.engines.dask_pilots import PilotGround
 from hpckit.run.engines.pilots import Backlog, Pilots
@@ -34,7 +35,9 @@ class Queue:
     jobs
         How the pilots stand that it has taken.
     error
-        What comes of a submission in place of a job.
+        What comes of a submission in place of a job, and of other calls.
+    answers
+        Set unless submissions are to hang.
     tries
         Submissions so far.
     """
@@ -45,6 +48,8 @@ class Queue:
         self.jobs: dict[str, JobState] = {}
         self.error: Exception | None = None
         self.tries = 0
+        self.answers = Event()
+        self.answers.set()
         self._ids = count(1)
 
     def open(self) -> None:
@@ -52,6 +57,7 @@ class Queue:
 
     def submit(self) -> str:
         self.tries += 1
+        self.answers.wait(PATIENCE)
         if self.error is not None:
             raise self.error
         job = str(next(self._ids))
@@ -62,6 +68,8 @@ class Queue:
         self.end(JobState.CANCELLED, ids)
 
     def sweep(self) -> None:
+        if self.error is not None:
+            raise self.error
         self.cancel(self.jobs)
 
     def states(self, ids) -> dict[str, JobState]:
@@ -84,12 +92,17 @@ def hurry(monkeypatch):
     monkeypatch.setattr(dask_fleet, "ASK_SECONDS", 0.05)
 
 
-class Ground(PilotGround):
+def place(folder: Path, queue: Queue) -> Workplace:
     """Two pilots of a queue, with one worker each."""
+    pilots = Pilots(queue, folder / "contact", "token", "127.0.0.1", 1, 0, 2)
+    return Workplace(2, folder / "log", pilots=pilots)
+
+
+class Ground(PilotGround):
+    """Pilots that a test looks after."""
 
     def __init__(self, folder: Path, queue: Queue) -> None:
-        pilots = Pilots(queue, folder / "contact", "token", "127.0.0.1", 1, 0, 2)
-        super().__init__(Workplace(2, folder / "log", pilots=pilots))
+        super().__init__(place(folder, queue))
         self.queue = queue
 
     async def until(self, condition) -> None:
@@ -181,3 +194,29 @@ def test_a_refusal_leaves_the_pilots_that_there_are(tmp_path, capsys):
 
     on_pilots(tmp_path, work)
     assert "hpckit: Slurm refuses it: job submit limit: tried again in" in capsys.readouterr().err
+
+
+def test_a_pilot_whose_submission_hangs_at_the_end_is_ended_too(tmp_path, hpckit):
+    queue = Queue()
+    queue.answers.clear()
+    engine = engine_class("dask")(place(tmp_path, queue))
+    engine.expect(Backlog(1))
+    hpckit.until(lambda: queue.tries, "a pilot is being submitted")
+    engine.kill()
+    assert not (tmp_path / "contact").exists()
+    assert queue.jobs == {}
+    queue.answers.set()
+    engine.finish()
+    assert queue.jobs == {"1": JobState.CANCELLED}
+
+
+def test_pilots_that_nobody_could_end_are_told_of(tmp_path, capsys):
+    queue = Queue()
+    engine = engine_class("dask")(place(tmp_path, queue))
+    engine.close()
+    queue.error = NO_ANSWER
+    engine.finish()
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "hpckit: sbatch: Socket timed out: pilots of this run may be in the queue"
+    )

@@ -160,6 +160,12 @@ class Engine(Executor):
         """End the workers now; what they were at is lost."""
         raise NotImplementedError(type(self).__name__)
 
+    def finish(self) -> None:
+        """Leave nothing behind elsewhere, after `close` or `kill`; it may take long.
+
+        What came back is sealed by then.
+        """
+
     def abandon(self, call: Future[Any]) -> None:
         """End the worker at a call that takes too long; the call ends as if it had died."""
         self.kill()

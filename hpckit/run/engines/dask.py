@@ -95,6 +95,10 @@ class DaskEngine(Engine):
         """Kill the workers; those of a given scheduler are restarted if they are at a task."""
         self._end(self._kill(), KILL_SECONDS)
 
+    def finish(self) -> None:
+        """Leave no batch job of pilots in the queue."""
+        self._ground.finish()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End all, as executors do."""
         self.close()

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from distributed.core import Status
+
 from hpckit.errors import HpckitError, LaunchError, UsageError
 from hpckit.jobstates import JobState
 from hpckit.run.engines.dask_crew import Crew
@@ -127,24 +129,23 @@ class Fleet:
             pilot.is_leaving = pilot.is_leaving or pilot.job == job
 
     async def close(self) -> None:
-        """End all pilots, queued and running."""
+        """Tell the workers of all pilots to end; see `PilotGround.finish` for their jobs."""
         for task in (self.changing, self.asking):
             if task is not None:
                 await asyncio.wait({task}, timeout=LEAVE_SECONDS)
         if self.fleet:
             await self._part(list(self.fleet.values()))
-        await self._sweep()
 
-    async def cancel(self) -> None:
-        """End all pilots at once, whatever they are at."""
+    def cancel(self) -> None:
+        """Do without all pilots at once, whatever they are at, and whatever is done to them."""
+        for task in (self.changing, self.asking):
+            if task is not None:
+                task.cancel()
         for pilot in list(self.fleet.values()):
             self._forget(pilot, is_over=True)
-        await self._sweep()
-
-    async def _sweep(self) -> None:
-        """Cancel what is in the queue for the run, known here or not."""
-        with suppress(HpckitError):
-            await asyncio.to_thread(self.pilots.queue.sweep)
+        for job in self.cluster._created:
+            # The cluster would not end with one that is being submitted still.
+            job.status = Status.closed
 
     def _look(self, crew: Crew) -> None:
         """Take note of what the pilots have become."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -53,6 +55,7 @@ class PilotGround:
         self._fleet: Fleet | None = None
         self._endings: dict[str, str] = {}
         self._held = ExitStack()
+        self._calls = ThreadPoolExecutor(thread_name_prefix="hpckit-slurm")
 
     async def open(self) -> Client:
         """Start the scheduler, and leave word for pilots where it is; see `Ground`.
@@ -64,6 +67,7 @@ class PilotGround:
         """
         silence()
         dask.config.set({**OWN, **DRIVER})
+        asyncio.get_running_loop().set_default_executor(self._calls)
         await asyncio.to_thread(self._pilots.queue.open)
         socket = self._held.enter_context(dashboard_socket())
         self._cluster = SLURMCluster(
@@ -117,9 +121,10 @@ class PilotGround:
             await asyncio.wait_for(ended, REASON_SECONDS)
 
     async def end_all(self, busy: set[str]) -> None:
-        """Cancel all pilots, whatever they are at."""
+        """Do without all pilots, whatever they are at: `finish` cancels their jobs."""
+        end_contact(self._pilots.folder)
         if self._fleet is not None:
-            await self._fleet.cancel()
+            self._fleet.cancel()
 
     @property
     def muster(self) -> Muster:
@@ -143,6 +148,20 @@ class PilotGround:
         if self._cluster is not None:
             await self._cluster.close()
         self._held.close()
+
+    def finish(self) -> None:
+        """Leave no pilot in the queue; one that is being submitted is waited for, and ended too."""
+        end_contact(self._pilots.folder)
+        self._held.close()
+        self._calls.shutdown(cancel_futures=True)
+        try:
+            self._pilots.queue.sweep()
+        except HpckitError as error:
+            print(
+                f"hpckit: {error}: pilots of this run may be in the queue still: they end by "
+                "themselves when they start, and `hpckit resume` ends them before it goes on",
+                file=sys.stderr,
+            )
 
     def _hear(self, event: Any) -> None:
         """Take note of what a pilot tells."""
