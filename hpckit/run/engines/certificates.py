@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from distributed import Security
 
-from hpckit.store.contact import write_private
+from hpckit.store.contact import make_contact, write_private
 
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 
@@ -22,9 +21,14 @@ BEFORE, AFTER = timedelta(days=1), timedelta(days=365)
 
 
 def make_certificates(folder: Path) -> Security:
-    """Make a key and its certificate in a new folder that is its owner's alone."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    """Make a key and its certificate in a folder that is its owner's alone.
+
+    Raises
+    ------
+    StoreError
+        They cannot be written.
+    """
+    make_contact(folder)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_private(folder / KEY, text.decode())
