@@ -108,7 +108,7 @@ class FarmDriver:
         try:
             while self._submit() and not self._is_late():
                 self._collect()
-                for late in self.deadlines.take_late():
+                for late in self.deadlines.take_late(self.engine.waiting):
                     self.engine.abandon(late)
                 if self.sealer.seal_if_due() and self.snapshots is not None:
                     self.snapshots.take_if_due()

@@ -272,6 +272,16 @@ def test_an_abandoned_call(engine):
     assert [call.result(PATIENCE) for call in (other, *waiting)] == [None, 0, 1, 2, 3]
 
 
+def test_calls_wait_until_they_are_the_first_at_a_worker(engine, hpckit):
+    calls = [engine.submit(time.sleep, 3600) for _ in range(2)]
+    hpckit.until(lambda: not engine.waiting(calls), "both are at a worker")
+    calls += [engine.submit(time.sleep, seconds) for seconds in (0, 3600, 0)]
+    assert engine.waiting(calls) == calls[2:]
+    engine.abandon(calls[0])
+    assert calls[2].result(PATIENCE) is None
+    hpckit.until(lambda: engine.waiting(calls[1:2] + calls[3:]) == calls[4:], "the next begins")
+
+
 def test_a_scheduler_at_an_address(hpckit, cluster):
     hpckit.job(NAPS)
     same = undisturbed(hpckit, "n=range(50)")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from importlib import import_module
@@ -165,6 +166,10 @@ class Engine(Executor):
 
         What came back is sealed by then.
         """
+
+    def waiting(self, calls: Collection[Future[Any]]) -> Iterable[Future[Any]]:
+        """Return those of some calls that are known to wait for a worker."""
+        return ()
 
     def abandon(self, call: Future[Any]) -> None:
         """End the worker at a call that takes too long; the call ends as if it had died."""

@@ -6,7 +6,7 @@ import asyncio
 import pickle
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from threading import Thread
@@ -74,6 +74,12 @@ class DaskEngine(Engine):
         future: Future[T] = self._begin(self._crew.work(pickled, is_suspect=is_suspect))
         self._pickled[future] = pickled
         return future
+
+    def waiting(self, calls: Collection[Future[Any]]) -> Iterable[Future[Any]]:
+        """Return those of some calls that are not the first one at any worker."""
+        assert self._crew is not None
+        begun = self._crew.begun()
+        return [call for call in calls if id(self._pickled[call]) not in begun]
 
     def abandon(self, call: Future[Any]) -> None:
         """End the worker at a call."""

@@ -140,6 +140,12 @@ class Crew:
         """Tell whether any of some workers has a call."""
         return any(a in self.places and self.places[a].calls for a in addresses)
 
+    def begun(self) -> set[int]:
+        """Return the `id` of the pickle of each call that a worker is at; for any thread."""
+        return {
+            id(call.pickled) for place in list(self.places.values()) for call in place.calls[:1]
+        }
+
     def abandon(self, pickled: bytes) -> str | None:
         """Give up the worker that a call is at; return its address."""
         for address, place in self.places.items():
