@@ -19,9 +19,6 @@ from hpckit.units import Memory
 OWN_BYTES = 100 << 20
 """Of a pilot beside its workers: measured as 82 MiB."""
 
-LEAST_END, END_SHARE = 60, 0.1
-"""Of its walltime a pilot begins nothing in the last tenth, or the last minute if that is more."""
-
 
 @dataclass(frozen=True)
 class PilotPlan:
@@ -66,7 +63,7 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
     walltime = asked.walltime or (partition.max_walltime if partition else None)
     program = ["pilot", str(plan.run.path), "--driver", plan.driver, "--slots", str(plan.slots)]
     if walltime is not None:
-        program += ["--lifetime", str(lifetime(int(walltime)))]
+        program += ["--walltime", str(int(walltime))]
     output = log_pattern(plan.run.log("pilot-%j"))
     return Script(
         template="pilot.sh",
@@ -114,9 +111,3 @@ def _fitting_slots(partition: Partition | None, task: Resources, most: int) -> i
 def with_own(asked: Resources) -> Resources:
     """Return the resources of tasks with the memory of what looks after them."""
     return asked.updated(mem=Memory(asked.mem + OWN_BYTES)) if asked.mem else asked
-
-
-def lifetime(walltime: int) -> int:
-    """Return for how many seconds a pilot begins tasks, of a walltime in seconds."""
-    end = min(max(LEAST_END, int(walltime * END_SHARE)), walltime // 2)
-    return walltime - end

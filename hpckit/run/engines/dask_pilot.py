@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ STAGGER = 0.1
 """Of its time a pilot may leave earlier, so that they do not all leave together."""
 
 
-def pilot(folder: Path, driver: str, log: Path, slots: int, lifetime: float | None) -> None:
+def pilot(folder: Path, driver: str, log: Path, slots: int, until: float | None) -> None:
     """Work for a driver until it ends this pilot, is gone, or the time is nearly up.
 
     Parameters
@@ -51,8 +52,8 @@ def pilot(folder: Path, driver: str, log: Path, slots: int, lifetime: float | No
         Where the driver has left word, and its token.
     log
         The path of the workers' logs, in whose name ``{pid}`` stands for a process id.
-    lifetime
-        Seconds after which no more is begun.
+    until
+        When to begin no more, in seconds since the epoch.
 
     Raises
     ------
@@ -61,10 +62,10 @@ def pilot(folder: Path, driver: str, log: Path, slots: int, lifetime: float | No
     """
     silence()
     dask.config.set(OWN)
-    asyncio.run(_work(folder, driver, log, slots, lifetime))
+    asyncio.run(_work(folder, driver, log, slots, until))
 
 
-async def _work(folder: Path, driver: str, log: Path, slots: int, lifetime: float | None) -> None:
+async def _work(folder: Path, driver: str, log: Path, slots: int, until: float | None) -> None:
     try:
         address, security = told_address(folder, driver), read_certificates(folder)
     except OSError:
@@ -88,16 +89,16 @@ async def _work(folder: Path, driver: str, log: Path, slots: int, lifetime: floa
     except Exception as error:
         raise LaunchError(f"no worker reaches the driver at {address}: {error}") from error
     ended = asyncio.gather(*(nanny.finished() for nanny in nannies))
-    until: set[asyncio.Future[Any]] = {ended, asyncio.ensure_future(_gone(address, security))}
-    leaving: asyncio.Future[float | None] = asyncio.ensure_future(_leaving(lifetime))
-    await asyncio.wait({*until, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    over: set[asyncio.Future[Any]] = {ended, asyncio.ensure_future(_gone(address, security))}
+    leaving: asyncio.Future[float | None] = asyncio.ensure_future(_leaving(until))
+    await asyncio.wait({*over, leaving}, return_when=asyncio.FIRST_COMPLETED)
     if leaving.done():
         nannies[0].log_event(TOPIC, {"what": LEAVING, "job": job})
-        await asyncio.wait(until, timeout=leaving.result(), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(over, timeout=leaving.result(), return_when=asyncio.FIRST_COMPLETED)
     await asyncio.gather(*(nanny.close() for nanny in nannies), return_exceptions=True)
 
 
-async def _leaving(lifetime: float | None) -> float | None:
+async def _leaving(until: float | None) -> float | None:
     """Wait until it is time to leave; return how long that may take."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[float | None] = loop.create_future()
@@ -107,8 +108,9 @@ async def _leaving(lifetime: float | None) -> float | None:
             told.set_result(seconds)
 
     loop.add_signal_handler(signal.SIGTERM, leave, TERM_SECONDS)
-    if lifetime is not None:
-        loop.call_later(lifetime * (1 - STAGGER * random.random()), leave, None)
+    if until is not None:
+        left = max(until - time.time(), 0)
+        loop.call_later(left * (1 - STAGGER * random.random()), leave, None)
     return await told
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from hpckit.jobstates import JobState
+from hpckit.variables import BEGAN
 
 WORTH_SECONDS = 10.0
 """Of work that there must be for each worker: twice what it takes to start one."""
+
+LEAST_END, END_SHARE = 60.0, 0.1
+"""Of its walltime a pilot begins nothing in the last tenth, or the last minute if that is more."""
 
 
 class PilotQueue(Protocol):
@@ -120,3 +125,21 @@ def pilots_wanted(pilots: Pilots, backlog: Backlog) -> int:
         workers = min(workers, math.ceil(workers * backlog.seconds / WORTH_SECONDS))
     wanted = math.ceil(max(workers, pilots.least) / pilots.slots)
     return min(wanted, pilots.most // pilots.slots)
+
+
+def begins_until(walltime: float | None, variables: Mapping[str, str]) -> float | None:
+    """Return until when a pilot begins tasks, by the clock; None where nobody knows its end.
+
+    Parameters
+    ----------
+    walltime
+        That its job asks for, in seconds.
+    variables
+        Of its job: newer versions of Slurm tell when it will end.
+    """
+    began = float(variables.get(BEGAN, time.time()))
+    if "SLURM_JOB_END_TIME" in variables:
+        walltime = float(variables["SLURM_JOB_END_TIME"]) - began
+    if walltime is None:
+        return None
+    return began + walltime - min(max(LEAST_END, walltime * END_SHARE), walltime / 2)
