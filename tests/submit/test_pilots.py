@@ -62,6 +62,26 @@ def test_pilots_that_a_killed_driver_has_left_do_not_work_for_the_next(there):
     assert not [job for job in left if (own_run(there) / f"logs/pilot-{job}.log").exists()]
 
 
+def test_a_submitted_farm_goes_on_with_other_numbers_of_workers(there):
+    there.slurm.configure(cpus=0)
+    run = there.submit("job.py", "n=range(1,21)", "--engine", "dask", "--max-workers", 4)
+    there("cancel", run)
+    there("resume", run, "--engine", "dask", "--max-workers", 8, "--workers", 2)
+    manifest = there.manifest(run)
+    elastic = manifest.elastic
+    assert (elastic.least, elastic.most, elastic.slots) == (0, 8, 2)
+    assert manifest.submissions[-1].workers == 8
+    there("cancel", run)
+    for asked, told in (
+        (("--max-workers", 1), "--workers 2: each batch job would hold more workers than --max-w"),
+        (("--engine", "threads"), "--engine is for the foreground: give --here"),
+    ):
+        ended = there.run("resume", run, *asked)
+        assert ended.code == 2
+        assert told in ended.stderr
+    assert there.manifest(run).elastic == elastic
+
+
 def test_a_pilot_whose_answer_is_lost_is_not_one_of_an_earlier_driver(fake_slurm, monkeypatch):
     fake_slurm.use(monkeypatch)
     fake_slurm.configure(cpus=0)
