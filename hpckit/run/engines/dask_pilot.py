@@ -16,6 +16,7 @@ from typing import Any
 import dask
 from distributed import Security
 from distributed.comm import connect, get_address_host_port
+from distributed.core import Status
 from distributed.utils import get_ip
 
 from hpckit.errors import LaunchError
@@ -94,6 +95,8 @@ async def _work(folder: Path, driver: str, log: Path, slots: int, until: float |
     await asyncio.wait({*over, leaving}, return_when=asyncio.FIRST_COMPLETED)
     if leaving.done():
         nannies[0].log_event(TOPIC, {"what": LEAVING, "job": job})
+        for nanny in nannies:
+            nanny.is_leaving = True
         await asyncio.wait(over, timeout=leaving.result(), return_when=asyncio.FIRST_COMPLETED)
     await asyncio.gather(*(nanny.close() for nanny in nannies), return_exceptions=True)
 
@@ -144,7 +147,16 @@ def end_worker(dask_worker: Any = None) -> None:
 
 
 class _Nanny(GroupNanny):
-    """Tells the driver how its workers ended."""
+    """Tells the driver how its workers ended, as long as they have no other reason to end.
+
+    Attributes
+    ----------
+    is_leaving
+        Whether the time of the pilot is up, or its job cancelled.
+    """
+
+    is_leaving = False
 
     def note_end(self, address: str, how: str) -> None:
-        self.log_event(TOPIC, {"what": ENDED, "address": address, "how": how})
+        if self.status == Status.running and not self.is_leaving:
+            self.log_event(TOPIC, {"what": ENDED, "address": address, "how": how})
