@@ -75,12 +75,21 @@ class Workplace:
 
 
 class WorkerDied(BrokenExecutor):
-    """The worker at a call died; the engine goes on without it, or with another."""
+    """The worker at a call died; the engine goes on without it, or with another.
 
-    def __init__(self, reason: str, peak_bytes: int | None = None) -> None:
+    Attributes
+    ----------
+    is_proven
+        Whether the engine itself has tried the call so often that once more would prove nothing.
+    """
+
+    def __init__(
+        self, reason: str, peak_bytes: int | None = None, *, is_proven: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.peak_bytes = peak_bytes
+        self.is_proven = is_proven
 
 
 class Engine(Executor):
