@@ -18,5 +18,8 @@ IMAGE = "HPCKIT_IMAGE"
 BROKER = "HPCKIT_BROKER"
 """The URL of the Redis server that the engine celery uses: it holds a password."""
 
-OF_ONE_JOB = (WARNING, NTASKS, LAUNCHER, DRIVER, IMAGE)
+BEGAN = "HPCKIT_BEGAN"
+"""When a pilot's batch script began, before the prologue, in seconds since the epoch."""
+
+OF_ONE_JOB = (WARNING, NTASKS, LAUNCHER, DRIVER, IMAGE, BEGAN)
 """What must not go from one job into another that is submitted from within it."""

@@ -21,6 +21,7 @@ from hpckit.store.rundir import RunDir, find, runs_root
 from hpckit.submit.settle import given_up
 
 if TYPE_CHECKING:
+    from hpckit.spec.resources import Resources
     from hpckit.spec.site import Site
     from hpckit.store.block import TaskState
     from hpckit.submit.handover import Wish
@@ -64,10 +65,20 @@ class Again:
             site = latest.site
         if site is None and (self.walltime or self.mem):
             raise UsageError("--walltime and --mem are for runs that are submitted: give --site")
+        means = self.means_on(site, run.manifest)
         for option in ("engine", "address", "broker"):
-            if site is not None and getattr(self.means, option):
+            given = getattr(self.means, option)
+            if site is not None and given and (option != "engine" or given != means.engine):
                 raise UsageError(f"--{option} is for the foreground: give --here")
         return site
+
+    def means_on(self, site: Site | None, before: Manifest) -> Means:
+        """Return what executes the run: a farm whose workers are jobs keeps its engine."""
+        from hpckit.run.engines import ELASTIC
+
+        if site is None:
+            return self.means.or_as_in(before)
+        return replace(self.means, engine=None if before.elastic is None else ELASTIC)
 
 
 def again_options(function: F) -> F:
@@ -119,7 +130,7 @@ def go_on(run: Run, options: Again, states: frozenset[TaskState], *, complete: s
     """
     site = options.site_of(run)
     manifest = run.manifest
-    means = options.means.or_as_in(manifest) if site is None else options.means
+    means = options.means_on(site, manifest)
     _require_fitting(run, means)
     if manifest.state is State.COMPLETED and run.dir.results.is_file():
         click.echo(f"{manifest.id}: is complete, {complete}")
@@ -149,9 +160,25 @@ def _submit(run: Run, site: Site, options: Again, states: frozenset[TaskState]) 
     resources = asked(
         before.resources, ranks=options.means.ranks, walltime=options.walltime, mem=options.mem
     )
-    wish = replace(before, resources=resources, workers=options.means.workers or before.workers)
-    tell(submit_again(run, site, wish, states))
+    tell(submit_again(run, site, _wished(before, resources, options.means), states))
     return 0
+
+
+def _wished(before: Wish, resources: Resources, means: Means) -> Wish:
+    """Return the wish of before with what the user asks for now.
+
+    Raises
+    ------
+    UsageError
+        Numbers of workers contradict each other, or those of before.
+    """
+    from hpckit.cli.elastic import elastic_again
+
+    workers = means.workers or before.workers
+    if before.elastic is None:
+        return replace(before, resources=resources, workers=workers)
+    elastic = elastic_again(before.elastic, means.min_workers, means.max_workers, means.workers)
+    return replace(before, resources=resources, workers=workers, elastic=elastic)
 
 
 def _grown(run: Run, wish: Wish) -> Wish:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hpckit import __version__
@@ -42,23 +44,50 @@ def elastic_on(site: Site, least: int | None, most: int | None, slots: int | Non
     Raises
     ------
     UsageError
-        There are to be fewer workers at most than at least, or than in each job.
+        There are to be fewer workers at most than at least, or than in each job; or no number
+        of jobs with so many workers each is between both.
     """
     from hpckit.store.elastic import Elastic
 
     least = least or 0
     most = max(MOST, least) if most is None else most
+    _require_possible(least, most, slots)
+    return Elastic(site=site, least=least, most=most, slots=slots)
+
+
+def elastic_again(
+    before: Elastic, least: int | None, most: int | None, slots: int | None
+) -> Elastic:
+    """Return how workers are to come and go from now on; what is None stays as it was.
+
+    Raises
+    ------
+    UsageError
+        As `elastic_on`, of both together.
+    """
+    least = before.least if least is None else least
+    most, slots = most or before.most, slots or before.slots
+    _require_possible(least, most, slots)
+    return before.model_copy(update={"least": least, "most": most, "slots": slots})
+
+
+def _require_possible(least: int, most: int, slots: int | None) -> None:
     if least > most:
         raise UsageError(f"--min-workers {least} is more than --max-workers {most}")
     if slots is not None and slots > most:
         raise UsageError(
             f"--workers {slots}: each batch job would hold more workers than --max-workers {most}"
         )
-    return Elastic(site=site, least=least, most=most, slots=slots)
+    if slots is not None and -(-least // slots) * slots > most:
+        raise UsageError(
+            f"--workers {slots}: batch jobs with {slots} workers each hold {most // slots * slots} "
+            f"or {-(-least // slots) * slots}, neither of which is from --min-workers {least} to "
+            f"--max-workers {most}: give a divisor of {most}, or leave it"
+        )
 
 
 def pilots_for(run: Run, elastic: Elastic) -> Pilots:
-    """Write the script of a run's pilots, and return what its driver needs to have some.
+    """Return what the driver of a run needs to have pilots.
 
     Raises
     ------
@@ -70,22 +99,39 @@ def pilots_for(run: Run, elastic: Elastic) -> Pilots:
     from hpckit.render.pilot import pilot_script, plan_pilots
     from hpckit.render.script import render
     from hpckit.run.engines.pilots import Pilots
-    from hpckit.store.atomic import write_bytes
     from hpckit.submit.handover import container_on
     from hpckit.submit.pilots import SlurmPilots
 
-    site = elastic.site
+    site, driver = elastic.site, secrets.token_hex(4)
     plan = plan_pilots(run.dir, run.job, elastic, container_on(run, site))
+    plan = replace(plan, driver=driver)
     text = render(pilot_script(plan, site), site, __version__)
-    write_bytes(run.dir.pilot_script, text.encode())
     return Pilots(
-        SlurmPilots(run.dir, text, run.manifest.sessions),
+        SlurmPilots(run.dir, text, run.manifest.sessions, driver),
         run.dir.contact,
+        driver,
         address_for_nodes(site),
         plan.slots,
         elastic.least,
-        elastic.most,
+        most_workers(elastic, plan.slots, is_submitted=run.manifest.submission is not None),
     )
+
+
+def most_workers(elastic: Elastic, slots: int, *, is_submitted: bool) -> int:
+    """Return how many workers there may be, for what the site lets a user have in the queue.
+
+    Parameters
+    ----------
+    slots
+        Workers in each job.
+    is_submitted
+        Whether the driver is one of the jobs.
+    """
+    jobs = elastic.site.max_submit_jobs
+    if jobs is None:
+        return elastic.most
+    # With no room for any, Slurm says so.
+    return min(elastic.most, max(jobs - is_submitted, 1) * slots)
 
 
 def address_for_nodes(site: Site) -> str:

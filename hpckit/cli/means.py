@@ -66,13 +66,12 @@ class Means:
         UsageError
             The options contradict each other, or there is no such site.
         """
-        from hpckit.cli.elastic import elastic_of
+        from hpckit.cli.elastic import elastic_again, elastic_of
 
-        found = elastic_of(self.on_site, self.min_workers, self.max_workers, self.workers)
+        asked = (self.min_workers, self.max_workers, self.workers)
         if before is None or self.on_site is not None or self.address is not None:
-            return found
-        asked = {"least": self.min_workers, "most": self.max_workers, "slots": self.workers}
-        return before.model_copy(update={k: v for k, v in asked.items() if v is not None})
+            return elastic_of(self.on_site, *asked)
+        return elastic_again(before, *asked)
 
     def engine_of(self, job: Job) -> str:
         """Return the engine that is meant for a job."""

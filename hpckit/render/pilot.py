@@ -19,9 +19,6 @@ from hpckit.units import Memory
 OWN_BYTES = 100 << 20
 """Of a pilot beside its workers: measured as 82 MiB."""
 
-LEAST_END, END_SHARE = 60, 0.1
-"""Of its walltime a pilot begins nothing in the last tenth, or the last minute if that is more."""
-
 
 @dataclass(frozen=True)
 class PilotPlan:
@@ -39,6 +36,8 @@ class PilotPlan:
         Further options of sbatch.
     container
         That the workers are in.
+    driver
+        The token of the driver that they work for; nobody has one before it starts.
     """
 
     run: RunDir
@@ -48,6 +47,7 @@ class PilotPlan:
     partition: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     container: Container | None = None
+    driver: str = ""
 
 
 def pilot_script(plan: PilotPlan, site: Site) -> Script:
@@ -61,9 +61,9 @@ def pilot_script(plan: PilotPlan, site: Site) -> Script:
     asked = with_own(together(plan.resources, plan.slots))
     partition = site.partition_for(asked, plan.partition)
     walltime = asked.walltime or (partition.max_walltime if partition else None)
-    program = ["pilot", str(plan.run.path), "--slots", str(plan.slots)]
+    program = ["pilot", str(plan.run.path), "--driver", plan.driver, "--slots", str(plan.slots)]
     if walltime is not None:
-        program += ["--lifetime", str(lifetime(int(walltime)))]
+        program += ["--walltime", str(int(walltime))]
     output = log_pattern(plan.run.log("pilot-%j"))
     return Script(
         template="pilot.sh",
@@ -95,26 +95,19 @@ def plan_pilots(run: RunDir, job: Job, elastic: Elastic, container: Container | 
     """
     task = elastic.resources or job.resources
     partition = elastic.site.partition_for(with_own(task), elastic.partition)
-    slots = elastic.slots or _fitting_slots(partition, task, min(WORKERS, elastic.most))
+    slots = elastic.slots or _fitting_slots(partition, task, elastic.most)
     return PilotPlan(run, job, task, slots, elastic.partition, elastic.options, container)
 
 
 def _fitting_slots(partition: Partition | None, task: Resources, most: int) -> int:
-    """Return how many workers a pilot has, `most` at most; one if nobody knows."""
+    """Return how many workers a pilot has, so that all can be `most`; one if nobody knows."""
     if partition is None or partition.cpus_per_node is None:
         return 1
-    fitting = (
-        n for n in range(most, 1, -1) if partition.obstacle(with_own(together(task, n))) is None
-    )
+    divisors = (n for n in range(WORKERS, 1, -1) if most % n == 0)
+    fitting = (n for n in divisors if partition.obstacle(with_own(together(task, n))) is None)
     return next(fitting, 1)
 
 
 def with_own(asked: Resources) -> Resources:
     """Return the resources of tasks with the memory of what looks after them."""
     return asked.updated(mem=Memory(asked.mem + OWN_BYTES)) if asked.mem else asked
-
-
-def lifetime(walltime: int) -> int:
-    """Return for how many seconds a pilot begins tasks, of a walltime in seconds."""
-    end = min(max(LEAST_END, int(walltime * END_SHARE)), walltime // 2)
-    return walltime - end

@@ -108,7 +108,7 @@ class FarmDriver:
         try:
             while self._submit() and not self._is_late():
                 self._collect()
-                for late in self.deadlines.take_late():
+                for late in self.deadlines.take_late(self.engine.waiting):
                     self.engine.abandon(late)
                 if self.sealer.seal_if_due() and self.snapshots is not None:
                     self.snapshots.take_if_due()
@@ -123,7 +123,10 @@ class FarmDriver:
             self._stop()
             raise
         finally:
-            self.sealer.seal()
+            try:
+                self.sealer.seal()
+            finally:
+                self.engine.finish()
 
     def drain(self, seconds: float) -> None:
         """Begin no more batches, and give up after `seconds` what then still runs.
@@ -223,7 +226,7 @@ class FarmDriver:
             if is_late:
                 self._was_late(batch)
             else:
-                self._has_died(batch, death.reason, death.peak_bytes, alone=False)
+                self._has_died(batch, death, alone=False)
         except BrokenExecutor:
             return False
         else:
@@ -274,16 +277,18 @@ class FarmDriver:
             self.gave_up = f"{self.new_failures} tasks have failed, with max_failures = {limit}"
             self.drain(2 * BATCH_SECONDS)
 
-    def _has_died(self, batch: Batch, reason: str, peak: int | None, *, alone: bool) -> None:
+    def _has_died(self, batch: Batch, death: WorkerDied, *, alone: bool) -> None:
         """Note that a worker died at a batch; a task that did it often enough has failed.
 
         Once is not enough even for a single task: it may have been somebody with a `kill`.
         """
-        if len(batch.indices) == 1 and batch.own_deaths >= max(1, self.rules.task_retries):
+        is_sure = death.is_proven or batch.own_deaths >= max(1, self.rules.task_retries)
+        if len(batch.indices) == 1 and is_sure:
+            peak = death.peak_bytes
             used = "" if peak is None else f"; it had used {Memory(peak)} at its peak"
-            self._take(_lost(batch, reason + used))
+            self._take(_lost(batch, death.reason + used))
         else:
-            self.agenda.has_died(batch, alone=alone)
+            self.agenda.has_died(batch, alone=alone, halve=death.is_proven)
 
     def _was_late(self, batch: Batch) -> None:
         """Note that a worker was ended for its time: once is enough to know that it will be again.
@@ -302,7 +307,7 @@ class FarmDriver:
         self.deadlines.clear()
         reason = self._renew()
         for batch in reversed(lost):
-            self._has_died(batch, reason, None, alone=True)
+            self._has_died(batch, WorkerDied(reason), alone=True)
 
     def _renew(self) -> str:
         """Replace an engine that has died; return how it died."""

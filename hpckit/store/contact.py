@@ -7,23 +7,40 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from hpckit.store.atomic import explained, write_bytes
+
 ADDRESS, DASHBOARD = "address", "dashboard"
 
 
-def tell_address(folder: Path, address: str) -> None:
-    """Leave word where the scheduler is."""
-    write_private(folder / ADDRESS, address)
+def make_contact(folder: Path) -> None:
+    """Make the folder, with nothing in it that an earlier driver has left.
+
+    Raises
+    ------
+    StoreError
+        It cannot be made.
+    """
+    end_contact(folder)
+    with explained(folder):
+        # It may be there still: NFS keeps files that somebody has open.
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
 
 
-def told_address(folder: Path) -> str:
-    """Return where the scheduler is.
+def tell_address(folder: Path, driver: str, address: str) -> None:
+    """Leave word where the scheduler of a driver is."""
+    write_private(folder / f"{ADDRESS}-{driver}", address)
+
+
+def told_address(folder: Path, driver: str) -> str:
+    """Return where the scheduler of a driver is: another one has pilots of its own.
 
     Raises
     ------
     OSError
         It is not there any more.
     """
-    return (folder / ADDRESS).read_text()
+    return (folder / f"{ADDRESS}-{driver}").read_text()
 
 
 def tell_dashboard(folder: Path, socket: Path) -> None:
@@ -45,7 +62,12 @@ def end_contact(folder: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a new file that is its owner's alone."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    """Write a file that is its owner's alone, whole before anyone finds it.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written.
+    """
+    # A temporary file, which takes the place of whatever there is, has mode 0600.
+    write_bytes(path, text.encode())

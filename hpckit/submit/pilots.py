@@ -9,8 +9,9 @@ from itertools import count
 from pathlib import Path
 
 from hpckit.jobstates import JobState
+from hpckit.store.atomic import write_bytes
 from hpckit.store.rundir import RunDir
-from hpckit.submit.accounting import in_queue
+from hpckit.submit.accounting import in_queue, tags, tags_question
 from hpckit.submit.client import ask
 from hpckit.submit.slurm import Slurm
 
@@ -24,17 +25,41 @@ class SlurmPilots:
     Attributes
     ----------
     script
-        The batch script of each.
+        The text of the batch script of each.
+    driver
+        Its token: a driver that went back to the queue is of the same session, and numbers its
+        pilots from one again.
     """
 
     run: RunDir
     script: str
     session: int
+    driver: str
 
     def __post_init__(self) -> None:
         self._numbers = count(1)
 
-    def submit(self, script: str) -> str:
+    @property
+    def path(self) -> Path:
+        """The batch script, in the run's folder, which nobody else reads."""
+        return self.run.pilot_script
+
+    def open(self) -> None:
+        """Write the batch script, and end the pilots that earlier drivers have left.
+
+        For the one driver of the run alone.
+
+        Raises
+        ------
+        StoreError
+            The script cannot be written.
+        LaunchError
+            Slurm does not answer.
+        """
+        write_bytes(self.path, self.script.encode())
+        self.sweep()
+
+    def submit(self) -> str:
         """Submit one more, once; return the job's id.
 
         Raises
@@ -44,9 +69,8 @@ class SlurmPilots:
         LaunchError
             Slurm does not answer.
         """
-        return Slurm().submit(
-            Path(script), [], [], f"{tag_of(self.run)}{self.session}:{PILOT}{next(self._numbers)}"
-        )
+        own = f"{self.session}:{PILOT}{self.driver}-{next(self._numbers)}"
+        return Slurm().submit(self.path, [], [], f"{tag_of(self.run)}{own}")
 
     def sweep(self) -> None:
         """End all pilots of the run that are in the queue, heard of or not.
@@ -96,11 +120,10 @@ def end_pilots(run: RunDir) -> None:
     LaunchError
         Slurm does not answer.
     """
-    slurm = Slurm()
-    tagged = slurm.tagged().items()
+    tagged = tags(ask(tags_question()).splitlines()).items()
     mine = [job for job, tag in tagged if tag.startswith(tag_of(run)) and f":{PILOT}" in tag]
     if mine:
-        slurm.cancel(mine)
+        Slurm().cancel(mine)
 
 
 def tag_of(run: RunDir) -> str:

@@ -287,6 +287,7 @@ def test_what_the_command_line_asks_for_is_asked_for_by_the_pilots(there):
     # Two tasks' memory, and the pilot's own.
     for line in ("mem=340M", "time=00:07:00", "partition=spare", "nice=5", "cpus-per-task=2"):
         assert f"#SBATCH --{line}\n" in script
+    assert " --walltime 420\n" in script
 
 
 @pytest.fixture

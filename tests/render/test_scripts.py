@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from hpckit.errors import SpecError
 from hpckit.render.batch import Work, batch_script
+from hpckit.render.pilot import plan_pilots
 from hpckit.render.script import directive_value, render, shell_word
 from hpckit.render.submission import Plan, run_script
 from hpckit.spec.job import Job
 from hpckit.spec.load import load_job
 from hpckit.spec.resources import Resources
 from hpckit.spec.site import Partition, Site
+from hpckit.store.elastic import Elastic
 from hpckit.store.rundir import RunDir
 from hpckit.units import Memory, Walltime
 
@@ -208,3 +210,11 @@ def test_a_farm_fills_a_node_only_as_far_as_all_its_limits_go():
     ):
         work = Work(job("ising", **asked), SOURCE / "ising.py", [], tasks=100)
         assert batch_script(work, site).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("most", "slots"), [(100, 4), (8, 4), (6, 3), (5, 1), (2, 2), (1, 1), (9, 3)]
+)
+def test_pilots_can_hold_as_many_workers_as_there_may_be(most, slots):
+    elastic = Elastic(site=FULL, least=0, most=most)
+    assert plan_pilots(RunDir(Path("run")), job("ising"), elastic, None).slots == slots

@@ -272,6 +272,34 @@ def test_an_abandoned_call(engine):
     assert [call.result(PATIENCE) for call in (other, *waiting)] == [None, 0, 1, 2, 3]
 
 
+FORK = """(lambda os, signal, pid:
+    (signal.raise_signal(signal.SIGTERM), os._exit(0)) if pid == 0
+    else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+)(__import__("os"), __import__("signal"), __import__("os").fork())"""
+
+
+def test_workers_leave_sigterm_to_the_driver_and_what_tasks_start_does_not(engine):
+    at_work = engine.submit(time.sleep, 1.0)
+    assert engine.submit(abs, -1).result(PATIENCE) == 1
+    workers = [nanny.pid for nanny in engine._ground._nannies()]
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+    for call, argument in ((subprocess.call, ["sh", "-c", "kill -TERM $$; exit 3"]), (eval, FORK)):
+        assert engine.submit(call, argument).result(PATIENCE) == -signal.SIGTERM
+    assert at_work.result(PATIENCE) is None
+    assert workers == [nanny.pid for nanny in engine._ground._nannies()]
+
+
+def test_calls_wait_until_they_are_the_first_at_a_worker(engine, hpckit):
+    calls = [engine.submit(time.sleep, 3600) for _ in range(2)]
+    hpckit.until(lambda: not engine.waiting(calls), "both are at a worker")
+    calls += [engine.submit(time.sleep, seconds) for seconds in (0, 3600, 0)]
+    assert engine.waiting(calls) == calls[2:]
+    engine.abandon(calls[0])
+    assert calls[2].result(PATIENCE) is None
+    hpckit.until(lambda: engine.waiting(calls[1:2] + calls[3:]) == calls[4:], "the next begins")
+
+
 def test_a_scheduler_at_an_address(hpckit, cluster):
     hpckit.job(NAPS)
     same = undisturbed(hpckit, "n=range(50)")

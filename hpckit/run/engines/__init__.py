@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from importlib import import_module
@@ -74,12 +75,21 @@ class Workplace:
 
 
 class WorkerDied(BrokenExecutor):
-    """The worker at a call died; the engine goes on without it, or with another."""
+    """The worker at a call died; the engine goes on without it, or with another.
 
-    def __init__(self, reason: str, peak_bytes: int | None = None) -> None:
+    Attributes
+    ----------
+    is_proven
+        Whether the engine itself has tried the call so often that once more would prove nothing.
+    """
+
+    def __init__(
+        self, reason: str, peak_bytes: int | None = None, *, is_proven: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.peak_bytes = peak_bytes
+        self.is_proven = is_proven
 
 
 class Engine(Executor):
@@ -159,6 +169,16 @@ class Engine(Executor):
     def kill(self) -> None:
         """End the workers now; what they were at is lost."""
         raise NotImplementedError(type(self).__name__)
+
+    def finish(self) -> None:
+        """Leave nothing behind elsewhere, after `close` or `kill`; it may take long.
+
+        What came back is sealed by then.
+        """
+
+    def waiting(self, calls: Collection[Future[Any]]) -> Iterable[Future[Any]]:
+        """Return those of some calls that are known to wait for a worker."""
+        return ()
 
     def abandon(self, call: Future[Any]) -> None:
         """End the worker at a call that takes too long; the call ends as if it had died."""

@@ -6,7 +6,7 @@ import asyncio
 import pickle
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from threading import Thread
@@ -75,6 +75,12 @@ class DaskEngine(Engine):
         self._pickled[future] = pickled
         return future
 
+    def waiting(self, calls: Collection[Future[Any]]) -> Iterable[Future[Any]]:
+        """Return those of some calls that are not the first one at any worker."""
+        assert self._crew is not None
+        begun = self._crew.begun()
+        return [call for call in calls if id(self._pickled[call]) not in begun]
+
     def abandon(self, call: Future[Any]) -> None:
         """End the worker at a call."""
         self._begin(self._abandon(self._pickled[call]))
@@ -94,6 +100,10 @@ class DaskEngine(Engine):
     def kill(self) -> None:
         """Kill the workers; those of a given scheduler are restarted if they are at a task."""
         self._end(self._kill(), KILL_SECONDS)
+
+    def finish(self) -> None:
+        """Leave no batch job of pilots in the queue."""
+        self._ground.finish()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End all, as executors do."""

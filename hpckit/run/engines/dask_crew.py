@@ -140,6 +140,12 @@ class Crew:
         """Tell whether any of some workers has a call."""
         return any(a in self.places and self.places[a].calls for a in addresses)
 
+    def begun(self) -> set[int]:
+        """Return the `id` of the pickle of each call that a worker is at; for any thread."""
+        return {
+            id(call.pickled) for place in list(self.places.values()) for call in place.calls[:1]
+        }
+
     def abandon(self, pickled: bytes) -> str | None:
         """Give up the worker that a call is at; return its address."""
         for address, place in self.places.items():
@@ -211,14 +217,16 @@ class Crew:
             It was, or it is the call at which worker after worker is lost.
         """
         reason = await self._reason(place.address)
+        is_proven = False
         call.losses += 1
         if reason is None and call.is_ended:
             reason = "the worker was ended, since its task took too long"
         elif reason is None and call.losses >= MOST_LOSSES:
             reason = f"{call.losses} workers were lost that were at it, nobody knows why"
+            is_proven = True
         if reason is not None:
             self.latest_reason = reason
-            raise WorkerDied(reason)
+            raise WorkerDied(reason, is_proven=is_proven)
 
     async def _answer(self, future: Any, place: Place, call: Call) -> bytes | None:
         """Return the answer once it is there; None if the place is lost."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from distributed.core import Status
 
 from hpckit.errors import HpckitError, LaunchError, UsageError
 from hpckit.jobstates import JobState
@@ -28,8 +31,11 @@ LEAVE_SECONDS = 5.0
 FAILED_STARTS = 5
 """Pilots in a row that end before they have worked: then none can be had."""
 
-FIRST_PAUSE = 0.5
-"""Seconds before another is submitted in place of one that failed; doubled each time."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before others are submitted in place of those that failed; doubled each time."""
+
+NO_FAULT = (JobState.CANCELLED, JobState.PREEMPTED, JobState.NODE_FAIL)
+"""What befalls a pilot from outside, and says nothing of the next one."""
 
 
 @dataclass(eq=False)
@@ -66,6 +72,13 @@ class Fleet:
     ----------
     cluster
         The SLURMCluster, in whose specification each pilot is one worker.
+
+    Attributes
+    ----------
+    was_accepted
+        Whether the scheduler has ever taken one.
+    failed_starts, pauses
+        In a row: pilots that could not work, and times to wait before others are submitted.
     """
 
     cluster: Any
@@ -74,7 +87,9 @@ class Fleet:
     muster: Muster = field(default_factory=Muster)
     names: int = 0
     lost: int = 0
+    was_accepted: bool = False
     failed_starts: int = 0
+    pauses: int = 0
     not_before: float = 0.0
     asked_at: float = 0.0
     surplus_since: float | None = None
@@ -114,24 +129,23 @@ class Fleet:
             pilot.is_leaving = pilot.is_leaving or pilot.job == job
 
     async def close(self) -> None:
-        """End all pilots, queued and running."""
+        """Tell the workers of all pilots to end; see `PilotGround.finish` for their jobs."""
         for task in (self.changing, self.asking):
             if task is not None:
                 await asyncio.wait({task}, timeout=LEAVE_SECONDS)
         if self.fleet:
             await self._part(list(self.fleet.values()))
-        await self._sweep()
 
-    async def cancel(self) -> None:
-        """End all pilots at once, whatever they are at."""
+    def cancel(self) -> None:
+        """Do without all pilots at once, whatever they are at, and whatever is done to them."""
+        for task in (self.changing, self.asking):
+            if task is not None:
+                task.cancel()
         for pilot in list(self.fleet.values()):
             self._forget(pilot, is_over=True)
-        await self._sweep()
-
-    async def _sweep(self) -> None:
-        """Cancel what is in the queue for the run, known here or not."""
-        with suppress(HpckitError):
-            await asyncio.to_thread(self.pilots.queue.sweep)
+        for job in self.cluster._created:
+            # The cluster would not end with one that is being submitted still.
+            job.status = Status.closed
 
     def _look(self, crew: Crew) -> None:
         """Take note of what the pilots have become."""
@@ -139,15 +153,19 @@ class Fleet:
         for address, worker in self.cluster.scheduler.workers.items():
             members[str(worker.name).partition("/")[0]].add(address)
         for pilot in self.fleet.values():
-            if pilot.job is None and (job := self.cluster.workers.get(pilot.name)) is not None:
-                pilot.job = job.job_id
+            self._note_job(pilot)
             pilot.members = frozenset(members.get(pilot.job or "", ()))
             if pilot.members and not pilot.has_worked:
-                pilot.has_worked, self.failed_starts = True, 0
+                pilot.has_worked, self.failed_starts, self.pauses = True, 0, 0
             if pilot.is_leaving:
                 crew.retire(pilot.members)
             is_idle = pilot.has_worked and not crew.are_busy(pilot.members)
             pilot.idle_since = (pilot.idle_since or now) if is_idle else None
+
+    def _note_job(self, pilot: Pilot) -> None:
+        if pilot.job is None and (job := self.cluster.workers.get(pilot.name)) is not None:
+            pilot.job = job.job_id
+            self.was_accepted = self.was_accepted or pilot.job is not None
 
     def _count(self, wanted: int) -> None:
         queued = sum(not pilot.has_worked for pilot in self.fleet.values())
@@ -184,14 +202,28 @@ class Fleet:
             self.cluster.worker_spec[name] = self.cluster.new_spec
         try:
             await self.cluster._correct_state()
-        except UsageError as refusal:
-            self.trouble = LaunchError(str(refusal))
         except HpckitError as error:
-            for pilot in list(self.fleet.values()):
-                job = self.cluster.workers.get(pilot.name)
-                if job is None or job.job_id is None:
-                    self._forget(pilot)
-            self._has_failed(str(error))
+            self._do_without_unsubmitted()
+            self._pause()
+            if isinstance(error, UsageError):
+                self._was_refused(error)
+
+    def _do_without_unsubmitted(self) -> None:
+        for pilot in list(self.fleet.values()):
+            self._note_job(pilot)
+            if pilot.job is None:
+                self._forget(pilot)
+
+    def _was_refused(self, refusal: UsageError) -> None:
+        """Note that no more can be had: for good if there was never one, else for now.
+
+        A limit of how many jobs a user may have in the queue counts others than pilots too.
+        """
+        if not self.was_accepted:
+            self.trouble = LaunchError(str(refusal))
+        else:
+            left = max(self.not_before - time.monotonic(), 0)
+            print(f"hpckit: {refusal}: tried again in {left:.0f} s", file=sys.stderr, flush=True)
 
     async def _part(self, parting: Iterable[Pilot]) -> None:
         """Tell the workers of pilots to end; cancel the jobs that do not end by that."""
@@ -244,15 +276,24 @@ class Fleet:
         self._forget(pilot, is_over=True)
         self.lost += not pilot.is_leaving
         if not pilot.has_worked:
-            said = await asyncio.to_thread(self.pilots.queue.last_words, str(pilot.job))
-            self._has_failed(f"job {pilot.job}: {state}" + (f": {said}" if said else ""))
+            self._pause()
+            if state not in NO_FAULT:
+                said = await asyncio.to_thread(self.pilots.queue.last_words, str(pilot.job))
+                self._has_failed(f"job {pilot.job}: {state}" + (f": {said}" if said else ""))
 
     def _has_failed(self, how: str) -> None:
-        """Note that a pilot did not come to work; the next one follows after a pause."""
+        """Note that a pilot could not work; that others can is better than none."""
         self.failed_starts += 1
-        self.not_before = time.monotonic() + FIRST_PAUSE * 2**self.failed_starts
-        if self.failed_starts >= FAILED_STARTS:
+        works = any(pilot.members for pilot in self.fleet.values())
+        if self.failed_starts >= FAILED_STARTS and not works:
             self.trouble = LaunchError(f"pilots end before they have worked: {how}")
+
+    def _pause(self) -> None:
+        """Submit others only after a while; it is one while for all that fail together."""
+        now = time.monotonic()
+        if now > self.not_before:
+            self.not_before = now + min(FIRST_PAUSE * 2**self.pauses, LONGEST_PAUSE)
+            self.pauses += 1
 
 
 def _is_done(pilot: Pilot, now: float) -> bool:

@@ -100,6 +100,9 @@ class Ground(Protocol):
     async def close(self) -> None:
         """Leave nothing behind."""
 
+    def finish(self) -> None:
+        """Leave nothing behind elsewhere, once the event loop has ended."""
+
     def gone(self) -> str:
         """Say that the scheduler is gone, and what can be done."""
 
@@ -187,6 +190,9 @@ class OwnCluster:
         if self._cluster is not None:
             await self._cluster.close()
 
+    def finish(self) -> None:
+        """All was here."""
+
     def gone(self) -> str:
         """Say that the own scheduler has failed."""
         return "dask's scheduler in this process has ended, or all of its workers have"
@@ -265,6 +271,9 @@ class GivenScheduler:
 
     async def close(self) -> None:
         """Leave the scheduler and its workers as they are."""
+
+    def finish(self) -> None:
+        """Leave all to whoever has started them."""
 
     def gone(self) -> str:
         """Say what is missing and how to go on without losing what was done."""

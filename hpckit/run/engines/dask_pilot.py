@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import dask
 from distributed import Security
 from distributed.comm import connect, get_address_host_port
+from distributed.core import Status
 from distributed.utils import get_ip
 
 from hpckit.errors import LaunchError
@@ -42,17 +44,17 @@ STAGGER = 0.1
 """Of its time a pilot may leave earlier, so that they do not all leave together."""
 
 
-def pilot(folder: Path, log: Path, slots: int, lifetime: float | None) -> None:
+def pilot(folder: Path, driver: str, log: Path, slots: int, until: float | None) -> None:
     """Work for a driver until it ends this pilot, is gone, or the time is nearly up.
 
     Parameters
     ----------
-    folder
-        Where the driver has left word.
+    folder, driver
+        Where the driver has left word, and its token.
     log
         The path of the workers' logs, in whose name ``{pid}`` stands for a process id.
-    lifetime
-        Seconds after which no more is begun.
+    until
+        When to begin no more, in seconds since the epoch.
 
     Raises
     ------
@@ -61,14 +63,14 @@ def pilot(folder: Path, log: Path, slots: int, lifetime: float | None) -> None:
     """
     silence()
     dask.config.set(OWN)
-    asyncio.run(_work(folder, log, slots, lifetime))
+    asyncio.run(_work(folder, driver, log, slots, until))
 
 
-async def _work(folder: Path, log: Path, slots: int, lifetime: float | None) -> None:
+async def _work(folder: Path, driver: str, log: Path, slots: int, until: float | None) -> None:
     try:
-        address, security = told_address(folder), read_certificates(folder)
+        address, security = told_address(folder, driver), read_certificates(folder)
     except OSError:
-        raise LaunchError("the driver of this run has ended: there is nothing to do") from None
+        raise LaunchError("the driver of this pilot has ended: there is nothing to do") from None
     job = job_id()
     options = {
         "host": get_ip(*get_address_host_port(address)),
@@ -88,16 +90,18 @@ async def _work(folder: Path, log: Path, slots: int, lifetime: float | None) -> 
     except Exception as error:
         raise LaunchError(f"no worker reaches the driver at {address}: {error}") from error
     ended = asyncio.gather(*(nanny.finished() for nanny in nannies))
-    until: set[asyncio.Future[Any]] = {ended, asyncio.ensure_future(_gone(address, security))}
-    leaving: asyncio.Future[float | None] = asyncio.ensure_future(_leaving(lifetime))
-    await asyncio.wait({*until, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    over: set[asyncio.Future[Any]] = {ended, asyncio.ensure_future(_gone(address, security))}
+    leaving: asyncio.Future[float | None] = asyncio.ensure_future(_leaving(until))
+    await asyncio.wait({*over, leaving}, return_when=asyncio.FIRST_COMPLETED)
     if leaving.done():
         nannies[0].log_event(TOPIC, {"what": LEAVING, "job": job})
-        await asyncio.wait(until, timeout=leaving.result(), return_when=asyncio.FIRST_COMPLETED)
+        for nanny in nannies:
+            nanny.is_leaving = True
+        await asyncio.wait(over, timeout=leaving.result(), return_when=asyncio.FIRST_COMPLETED)
     await asyncio.gather(*(nanny.close() for nanny in nannies), return_exceptions=True)
 
 
-async def _leaving(lifetime: float | None) -> float | None:
+async def _leaving(until: float | None) -> float | None:
     """Wait until it is time to leave; return how long that may take."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[float | None] = loop.create_future()
@@ -107,8 +111,9 @@ async def _leaving(lifetime: float | None) -> float | None:
             told.set_result(seconds)
 
     loop.add_signal_handler(signal.SIGTERM, leave, TERM_SECONDS)
-    if lifetime is not None:
-        loop.call_later(lifetime * (1 - STAGGER * random.random()), leave, None)
+    if until is not None:
+        left = max(until - time.time(), 0)
+        loop.call_later(left * (1 - STAGGER * random.random()), leave, None)
     return await told
 
 
@@ -142,7 +147,16 @@ def end_worker(dask_worker: Any = None) -> None:
 
 
 class _Nanny(GroupNanny):
-    """Tells the driver how its workers ended."""
+    """Tells the driver how its workers ended, as long as they have no other reason to end.
+
+    Attributes
+    ----------
+    is_leaving
+        Whether the time of the pilot is up, or its job cancelled.
+    """
+
+    is_leaving = False
 
     def note_end(self, address: str, how: str) -> None:
-        self.log_event(TOPIC, {"what": ENDED, "address": address, "how": how})
+        if self.status == Status.running and not self.is_leaving:
+            self.log_event(TOPIC, {"what": ENDED, "address": address, "how": how})

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import ExitStack, suppress
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import dask
@@ -52,6 +55,7 @@ class PilotGround:
         self._fleet: Fleet | None = None
         self._endings: dict[str, str] = {}
         self._held = ExitStack()
+        self._calls = ThreadPoolExecutor(thread_name_prefix="hpckit-slurm")
 
     async def open(self) -> Client:
         """Start the scheduler, and leave word for pilots where it is; see `Ground`.
@@ -63,6 +67,8 @@ class PilotGround:
         """
         silence()
         dask.config.set({**OWN, **DRIVER})
+        asyncio.get_running_loop().set_default_executor(self._calls)
+        await asyncio.to_thread(self._pilots.queue.open)
         socket = self._held.enter_context(dashboard_socket())
         self._cluster = SLURMCluster(
             job_cls=_PilotJob,
@@ -86,7 +92,7 @@ class PilotGround:
                 f"no dask scheduler can listen on {self._pilots.host} ({error.__cause__}): "
                 "`interface` in the site names this machine's network that nodes reach"
             ) from error
-        tell_address(self._pilots.folder, self._cluster.scheduler.address)
+        tell_address(self._pilots.folder, self._pilots.driver, self._cluster.scheduler.address)
         if socket is not None:
             tell_dashboard(self._pilots.folder, socket)
         self._fleet = Fleet(self._cluster, self._pilots)
@@ -115,9 +121,10 @@ class PilotGround:
             await asyncio.wait_for(ended, REASON_SECONDS)
 
     async def end_all(self, busy: set[str]) -> None:
-        """Cancel all pilots, whatever they are at."""
+        """Do without all pilots, whatever they are at: `finish` cancels their jobs."""
+        end_contact(self._pilots.folder)
         if self._fleet is not None:
-            await self._fleet.cancel()
+            self._fleet.cancel()
 
     @property
     def muster(self) -> Muster:
@@ -142,6 +149,20 @@ class PilotGround:
             await self._cluster.close()
         self._held.close()
 
+    def finish(self) -> None:
+        """Leave no pilot in the queue; one that is being submitted is waited for, and ended too."""
+        end_contact(self._pilots.folder)
+        self._held.close()
+        self._calls.shutdown(cancel_futures=True)
+        try:
+            self._pilots.queue.sweep()
+        except HpckitError as error:
+            print(
+                f"hpckit: {error}: pilots of this run may be in the queue still: they end by "
+                "themselves when they start, and `hpckit resume` ends them before it goes on",
+                file=sys.stderr,
+            )
+
     def _hear(self, event: Any) -> None:
         """Take note of what a pilot tells."""
         _, told = event
@@ -161,12 +182,13 @@ class _PilotJob(SLURMJob):  # type: ignore[misc]
         super().__init__(scheduler, name, cores=pilots.slots, memory="1GB", **options)
         self.queue = pilots.queue
 
-    def job_script(self) -> str:
-        """Return hpckit's script, the same for all pilots of a session."""
-        return self.queue.script
+    @contextmanager
+    def job_file(self) -> Iterator[str]:
+        """Yield the path of hpckit's script: dask-jobqueue's would be in /tmp, for all to read."""
+        yield str(self.queue.path)
 
     async def _submit_job(self, script_filename: str) -> str:
-        return await asyncio.to_thread(self.queue.submit, script_filename)
+        return await asyncio.to_thread(self.queue.submit)
 
     async def close(self) -> None:
         """Cancel the job, unless it is known to be over."""

@@ -122,10 +122,21 @@ class Settle(WorkerPlugin):  # type: ignore[misc]
         # Ctrl-C reaches the whole process group; the driver alone decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _be_deaf_to_termination()
         silence()
         log = own_log(self.log)
         capture_descriptors(log)
         capture_task_output(log)
+
+
+def _be_deaf_to_termination() -> None:
+    """Leave SIGTERM to the pilot and the driver, who may let a task end.
+
+    Slurm sends it to every process of a job at once, unless it tracks them by cgroups. What tasks
+    start hears it as ever: a handler, unlike a signal that is ignored, does not outlive exec(2).
+    """
+    signal.signal(signal.SIGTERM, lambda signum, frame: None)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _dasks_loggers() -> set[str]:

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from hpckit.jobstates import JobState
+from hpckit.variables import BEGAN
 
 WORTH_SECONDS = 10.0
 """Of work that there must be for each worker: twice what it takes to start one."""
 
+LEAST_END, END_SHARE = 60.0, 0.1
+"""Of its walltime a pilot begins nothing in the last tenth, or the last minute if that is more."""
+
 
 class PilotQueue(Protocol):
-    """Where pilots are submitted; its methods wait for the scheduler's answer.
+    """Where pilots are submitted; its methods wait for the scheduler's answer."""
 
-    Attributes
-    ----------
-    script
-        The batch script of each.
-    """
+    @property
+    def path(self) -> Path:
+        """The batch script of each."""
+        ...
 
-    script: str
+    def open(self) -> None:
+        """Write the batch script, and end the pilots that earlier drivers have left.
 
-    def submit(self, script: str) -> str:
-        """Submit the file of a script, and return the job's id.
+        For the one driver of the run alone.
+
+        Raises
+        ------
+        HpckitError
+            The script cannot be written, or the scheduler does not answer.
+        """
+        ...
+
+    def submit(self) -> str:
+        """Submit one more, and return the job's id.
 
         Raises
         ------
@@ -66,6 +80,8 @@ class Pilots:
     ----------
     folder
         Through which pilots find the driver.
+    driver
+        Its token: pilots that another one has left do not find it.
     host
         The address at which nodes reach this machine.
     slots
@@ -76,6 +92,7 @@ class Pilots:
 
     queue: PilotQueue
     folder: Path
+    driver: str
     host: str
     slots: int
     least: int
@@ -99,12 +116,30 @@ class Backlog:
 
 
 def pilots_wanted(pilots: Pilots, backlog: Backlog) -> int:
-    """Return how many pilots there should be for what is left.
+    """Return how many pilots there should be for what is left, never more than there may be.
 
     As long as nobody knows how long tasks take, they are taken to be worth a worker each.
     """
     workers = backlog.tasks
     if backlog.seconds is not None:
         workers = min(workers, math.ceil(workers * backlog.seconds / WORTH_SECONDS))
-    least = math.ceil(pilots.least / pilots.slots)
-    return max(least, min(math.ceil(workers / pilots.slots), pilots.most // pilots.slots))
+    wanted = math.ceil(max(workers, pilots.least) / pilots.slots)
+    return min(wanted, pilots.most // pilots.slots)
+
+
+def begins_until(walltime: float | None, variables: Mapping[str, str]) -> float | None:
+    """Return until when a pilot begins tasks, by the clock; None where nobody knows its end.
+
+    Parameters
+    ----------
+    walltime
+        That its job asks for, in seconds.
+    variables
+        Of its job: newer versions of Slurm tell when it will end.
+    """
+    began = float(variables.get(BEGAN, time.time()))
+    if "SLURM_JOB_END_TIME" in variables:
+        walltime = float(variables["SLURM_JOB_END_TIME"]) - began
+    if walltime is None:
+        return None
+    return began + walltime - min(max(LEAST_END, walltime * END_SHARE), walltime / 2)
