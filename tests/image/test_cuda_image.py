@@ -12,6 +12,7 @@ cd $(mktemp -d)
 echo '{KERNEL}' > kernel.cu
 for card in 75 80 86 89 90 100; do nvcc -cubin -arch=sm_$card -o $card.cubin kernel.cu; done
 ls *.cubin | wc -l
+ls "$HPCKIT_KERNELS_SHIPPED" | wc -l
 ldd /opt/hpckit/lib/python3*/site-packages/pycuda/_driver.*.so
 """
 
@@ -24,8 +25,10 @@ def test_it_compiles_for_cards_and_asks_for_their_driver(compiling_image, tmp_pa
     build.build_image(recipe, lock, image, str(compiling_image), print)
     said = apptainer.run_inside(str(image), ["sh", "-ec", COMPILE])
     assert said.returncode == 0, said.stderr
-    compiled, *linked = said.stdout.splitlines()
+    compiled, shipped, *linked = said.stdout.splitlines()
     assert compiled == "6"
+    # Three jobs and two sources of hpckit's own, for as many kinds of cards.
+    assert shipped == str(5 * 6)
     assert any("libcuda.so.1" in line for line in linked)
     assert not [line for line in linked if "not found" in line and "libcuda.so.1" not in line]
 
