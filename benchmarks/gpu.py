@@ -49,7 +49,7 @@ def stream(task, mib: int = 1024):
 START = """
 import time
 from pathlib import Path
-from hpckit.run.gpu.card import card_here
+from hpckit.run.gpu.held import card_here
 from hpckit.run.gpu.wish import Wish
 gpu = card_here(Wish(1, 1, Path.cwd(), Path.cwd() / "runs" / "bare" / "gpus"))
 made = time.perf_counter()

@@ -81,7 +81,7 @@ class Task:
         UsageError
             The job does not ask for one.
         """
-        from hpckit.run.gpu.card import card_here
+        from hpckit.run.gpu.held import card_here
 
         return card_here(require(self._wish))
 

@@ -86,7 +86,7 @@ class Run:
         UsageError
             The job does not ask for one.
         """
-        from hpckit.run.gpu.card import card_here
+        from hpckit.run.gpu.held import card_here
         from hpckit.run.gpu.wish import require
 
         return card_here(require(self._wish), self.local_rank)

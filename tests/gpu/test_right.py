@@ -146,7 +146,7 @@ def test_a_worker_of_several_runs_keeps_their_accounts_apart(cards):
     text = cards.python(
         """
 from pathlib import Path
-from hpckit.run.gpu.card import card_here, tell_here
+from hpckit.run.gpu.held import card_here, tell_here
 from hpckit.run.gpu.wish import Wish
 import json
 for name in ("a", "b"):
