@@ -17,6 +17,7 @@ ldd /opt/hpckit/lib/python3*/site-packages/pycuda/_driver.*.so
 """
 
 
+@pytest.mark.timeout(1200)
 def test_it_compiles_for_cards_and_asks_for_their_driver(compiling_image, tmp_path, request):
     if not request.config.getoption("--long"):
         pytest.skip("builds PyCUDA for minutes: give --long")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,9 @@ class Parameter:
         if not isinstance(value, bool | int | float | np.number | np.bool_):
             raise self._refused(kernel, value, f"a number of {self.dtype}")
         if self.dtype.kind in "iu":
-            limits = np.iinfo(self.dtype)
-            if not limits.min <= value <= limits.max or value != int(value):
-                allowed = f"a whole number from {limits.min} to {limits.max}"
+            least, most = _limits(self.dtype)
+            if not least <= value <= most or value != int(value):
+                allowed = f"a whole number from {least} to {most}"
                 raise self._refused(kernel, value, allowed)
             value = int(value)
         return self.dtype.type(value)
@@ -95,6 +96,12 @@ class Parameter:
     def _refused(self, kernel: str, value: Any, allowed: str) -> UsageError:
         told = value if isinstance(value, str) else repr(value)
         return UsageError(f"kernel {kernel}: {self.text!r} cannot be {told}; it takes {allowed}")
+
+
+@lru_cache(maxsize=16)
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
 
 
 def parameters(source: str, kernel: str) -> tuple[Parameter, ...]:
