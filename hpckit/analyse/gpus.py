@@ -133,9 +133,10 @@ def gpu_use(manifest: Manifest) -> GpuUse:
     """
     cards = manifest.gpus
     if not cards:
+        state = manifest.effective_state()
         raise UsageError(
-            f"{manifest.id}: no task of it has used a GPU by task.gpu or run.gpu, or it has not "
-            "ended yet"
+            f"{manifest.id}: it is {state}, and has no account of GPUs: tasks leave one that have "
+            "used task.gpu or run.gpu"
         )
     held = sum(card["seconds"] for card in cards) or 1.0
     kernel = sum(card["kernel_seconds"] for card in cards) / held
@@ -144,20 +145,26 @@ def gpu_use(manifest: Manifest) -> GpuUse:
     return GpuUse(cards, _kernels(cards), kernel, transfer, idle, manifest.seconds)
 
 
-def against(use: GpuUse, other: Manifest) -> str:
+def against(use: GpuUse, manifest: Manifest, other: Manifest) -> str:
     """Say how the run compares with one on processors.
 
     Raises
     ------
     UsageError
-        That one used cards too, or took no time.
+        That one used cards too, or is of another job or other parameters.
     """
     if other.gpus or not other.seconds:
         raise UsageError(f"{other.id}: it is no run on processors to compare with")
+    for what in ("name", "assignments", "defaults", "tasks"):
+        mine, its = getattr(manifest.job, what), getattr(other.job, what)
+        if mine != its:
+            raise UsageError(
+                f"{other.id}: it is no run of the same: its {what} is {its}, and not {mine}"
+            )
     on_cards = max(sum(card["kernel_seconds"] for card in use.cards) / len(use.cards), 1e-9)
     whole, kernel = other.seconds / use.seconds, other.seconds / on_cards
     lost = "transfers" if use.transfer > use.idle else "waiting for the host"
-    told = f"kernels {kernel:.3g}x {other.id}, the whole job {whole:.3g}x"
+    told = f"{whole:.3g}x as fast as {other.id}, its kernels alone {kernel:.3g}x"
     return f"{told}: {lost}" if kernel > 1.2 * whole else told
 
 

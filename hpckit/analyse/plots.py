@@ -60,6 +60,8 @@ def save_figure(figure: Any, path: Path) -> None:
     UsageError
         matplotlib knows no such type, or the file cannot be written.
     """
+    if not path.suffix:
+        raise UsageError(f"{path}: the name says no type: end it with .png, .svg or .pdf, say")
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:

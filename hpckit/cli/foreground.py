@@ -14,6 +14,7 @@ import click
 from hpckit.cli.means import Means
 from hpckit.cli.terminal import progress_shown
 from hpckit.errors import BusyError, UsageError
+from hpckit.spec.messages import counted
 from hpckit.store.create import Run
 from hpckit.store.manifest import Manifest
 from hpckit.variables import LAUNCHER
@@ -92,8 +93,9 @@ def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Mani
     elastic = means.elastic(run.manifest.elastic if engine == run.manifest.engine else None)
     cpus = asked.cpus_per_task * asked.ntasks
     workers = engine_class(engine).fitting_workers(means.workers, cpus)
-    if means.workers is None and elastic is None:
-        workers = min(workers, _on_cards(asked) or workers)
+    room = _on_cards(asked) if elastic is None and means.where(run.job) is None else None
+    if room is not None:
+        workers = _fitting_cards(workers, room, means.workers)
     place = Workplace(
         workers if elastic is None else elastic.most,
         run.dir.log("worker-{pid}"),
@@ -107,12 +109,22 @@ def work_farm_shown(run: Run, means: Means, again: frozenset[TaskState]) -> Mani
 
 
 def _on_cards(asked: Resources) -> int | None:
-    """Return how many tasks the GPUs of this machine take; None if that does not matter."""
+    """Return how many tasks the GPUs of this machine take; None if nobody knows."""
     from hpckit.run.gpu.driver import count
+    from hpckit.submit.local import allocated_nodes
 
-    if not asked.uses_gpus:
-        return None
-    return (count() or 0) * (asked.ntasks_per_gpu or 1) // (asked.gpus_per_task or 1)
+    cards = count() if asked.uses_gpus and allocated_nodes() == 1 else None
+    return None if not cards else cards * (asked.ntasks_per_gpu or 1) // (asked.gpus_per_task or 1)
+
+
+def _fitting_cards(workers: int, room: int, told: int | None) -> int:
+    """Return so many workers as there is room for, unless the user has told how many."""
+    if told is not None and told > room:
+        raise UsageError(
+            f"--workers {told}: the GPUs that this process sees take {counted(room, 'task')} at a "
+            "time; say that several tasks may share one (ntasks_per_gpu in the job) for more"
+        )
+    return max(min(workers, room), 1)
 
 
 def _launch_line(ranks: int) -> tuple[str, ...]:

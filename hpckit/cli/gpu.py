@@ -9,8 +9,6 @@ import click
 
 from hpckit.cli.options import json_option, output_option, run_argument
 
-OLDEST, NEWEST = "sm_70", "sm_100"
-
 
 @click.group(help="GPUs: those that are here, what a run did on them, kernels for them.")
 def command() -> None:
@@ -32,7 +30,7 @@ def list_(as_json: bool) -> None:
         return
     columns = [
         Column("card", number=True),
-        *map(Column, ("name", "uuid", "can", "memory", "taken")),
+        *map(Column, ("name", "uuid", "capability", "memory", "taken by")),
     ]
     rows = [
         [str(n), d.name, d.uuid, d.capability, binary(d.memory_bytes), ", ".join(d.holders)]
@@ -56,10 +54,11 @@ def report(
     from hpckit.store import manifest as manifests
 
     found = find_settled(run, output)
-    use = gpu_use(manifests.read(found.manifest))
+    manifest = manifests.read(found.manifest)
+    use = gpu_use(manifest)
     compared = None
     if other is not None:
-        compared = against(use, manifests.read(find_settled(other, output).manifest))
+        compared = against(use, manifest, manifests.read(find_settled(other, output).manifest))
     if plot is not None:
         from hpckit.analyse.roofline import plot_roofline
 
@@ -78,7 +77,7 @@ def report(
 @command.command(help="Compile kernels for cards that need not be here, to ship the cubins.")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--arch", "arches", multiple=True, required=True, metavar="sm_NN",
-              help=f"Of a kind of card, from {OLDEST} to {NEWEST}; several times.")  # fmt: skip
+              help="A kind of card, such as sm_90; several times.")  # fmt: skip
 @click.option("--into", type=click.Path(path_type=Path), required=True, help="A folder of cubins.")
 @click.option("--nvcc-option", "options", multiple=True, metavar="OPTION",
               help="As the job gives it to gpu.kernel, such as -fmad=false.")  # fmt: skip

@@ -62,4 +62,4 @@ def _row(kernel: KernelUse) -> list[str]:
 
 
 def _part(part: float | None) -> str:
-    return "" if part is None else f"{part:.0%}"
+    return "" if part is None else f"{part:.0%}" if part >= 0.1 else f"{part:.1%}"

@@ -191,7 +191,7 @@ class TaskRunner:
                 if was_interrupted():
                     raise KeyboardInterrupt from None
                 if has_lost_gpu():
-                    raise WorkerDied(f"its GPU is of no use any more: {raised}") from None
+                    raise WorkerDied(str(raised)) from None
                 tally.errors[len(rows)] = told(raised)
                 rows.append(None)
             begin, end = end, clock()

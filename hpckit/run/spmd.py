@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpckit.run.context import stream
-from hpckit.run.gpu.between import on_host
+from hpckit.run.gpu.between import on_host, tell_of_gpu
 from hpckit.run.notice import Notice, TimeIsUp
 from hpckit.run.ranks import local_rank
 from hpckit.store.progress import Publisher
@@ -183,6 +183,7 @@ class Run:
         }
         held = {name: on_host(value) for name, value in values.items()}
         Checkpoints(self._directory, self.comm).write(int(step), held, state)
+        tell_of_gpu()
         if self.must_stop():
             raise TimeIsUp(f"the time is nearly up: stopped at step {step}")
 

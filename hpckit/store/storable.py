@@ -55,6 +55,8 @@ def _storable_array(name: str, value: Any) -> Any:
         f"field {name!r}: a {type(value).__name__} cannot be stored: return numbers, bools, "
         "strings, or NumPy arrays of them"
     )
+    if hasattr(value, "gpudata"):
+        raise TypeError(f"field {name!r}: an array on the card: return gpu.to_host(it)")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"field {name!r}: a masked array cannot be stored: fill it first")
     try:

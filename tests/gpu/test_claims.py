@@ -43,9 +43,10 @@ def test_each_worker_has_a_card_of_its_own(cards):
 def test_more_workers_than_cards_are_refused_with_the_remedy(cards):
     cards.job(FARM.format(options="gpus_per_task=1"))
     ended = cards("run", "job.py", "i=range(9)", "--workers", 3)
-    assert ended.code == 1
-    assert "no free GPU: each of the 2 cards that this process sees (GPU-" in ended.stderr
+    assert ended.code == 2
+    assert "--workers 3: the GPUs that this process sees take 2 tasks at a time" in ended.stderr
     assert "ntasks_per_gpu" in ended.stderr
+    assert not cards.run_dirs()
 
 
 def test_as_many_workers_as_cards_unless_told(cards):

@@ -69,8 +69,10 @@ def test_ranks_whose_card_fails_end_with_the_reason(cards):
     )
     ended = cards("run", "job.py")
     assert ended.code == 1
-    assert "rank 1 failed" in ended.stderr
+    assert "software GPU is of no use to this process any more" in ended.stderr
     assert "illegal memory access" in ended.stderr
+    assert "compute-sanitizer" in ended.stderr
+    assert "Traceback" not in ended.stderr
     assert cards.manifest().state == "failed"
 
 

@@ -42,10 +42,18 @@ def test_the_report_and_its_roofline(cards):
     pytest.importorskip("matplotlib")
     ended = cards("gpu", "report", "last", "--against", on_host, "--plot", "roofline.png")
     assert ended.code == 0, ended.stderr
-    assert "the whole job" in ended.stdout
+    assert f"as fast as {on_host.name}, its kernels alone" in ended.stdout
     assert (cards.directory / "roofline.png").stat().st_size > 10_000
+    unnamed = cards("gpu", "report", "last", "--plot", "roofline")
+    assert unnamed.code == 2
+    assert "the name says no type" in unnamed.stderr
+    assert cards("run", "cavity", "n=16", "max_time=1", "--ranks", 1, "-o", "other").code == 0
+    (other,) = (cards.directory / "other").iterdir()
+    refused = cards("gpu", "report", "last", "--against", other)
+    assert refused.code == 2
+    assert "no run of the same: its assignments is {'n': '16'" in refused.stderr
     none = cards("gpu", "report", on_host)
     assert none.code == 2
-    assert "no task of it has used a GPU" in none.stderr
+    assert "has no account of GPUs" in none.stderr
     listed = cards("gpu", "list")
     assert listed.stdout.count("software GPU") == 2

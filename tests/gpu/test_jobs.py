@@ -34,8 +34,11 @@ def test_cavity_goes_on_from_its_checkpoint(cards):
     process.send_signal(2)
     process.communicate(timeout=60)
     assert cards.manifest().state == "interrupted"
+    assert len(cards.manifest().gpus) == 0
     assert cards("resume", "last").code == 0
     resumed = cards.digest()
+    # Two of each session: what was done before the interruption counts.
+    assert len(cards.manifest().gpus) == 4
     assert cards(*flow).code == 0
     assert cards.digest() == resumed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpckit.errors import UsageError
+from hpckit.errors import LaunchError, UsageError
 from hpckit.run.gpu.signature import kernels, parameters
 
 SOURCE = """
@@ -71,7 +71,7 @@ def test_types_and_names_are_read():
     ],
 )
 def test_kernels_that_cannot_be_called(kernel, told):
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(LaunchError, match=told):
         parameters(SOURCE, kernel)
 
 
@@ -107,7 +107,8 @@ def test_what_fits_is_packed(index, value, packed):
         (2, 2**64, "a whole number from 0"),
         (2, 1.5, "1.5; it takes a whole number"),
         (2, float("nan"), "nan; it takes a whole number"),
-        (2, "7", "'7'|7; it takes"),
+        (2, "7", "'7'; it takes"),
+        (3, 2, "2; it takes True or False"),
         (3, None, "None; it takes a number of bool"),
     ],
 )

@@ -68,6 +68,25 @@ def test_an_array_larger_than_the_card(cards):
     assert card["peak_bytes"] < 2 << 20 < 100000 * 5 * 20
 
 
+def test_messages_of_another_size_are_refused(cards):
+    cards.job(
+        """
+        from hpckit import spmd
+
+        @spmd(ntasks=2, gpus_per_task=1)
+        def job(run):
+            gpu, comm, other = run.gpu, run.comm, 1 - run.rank
+            x = gpu.zeros((4, 6))
+            halo = gpu.halo(comm, [(x[1], other)], [(x[2:4], other)])
+            halo.start()
+            halo.finish()
+        """
+    )
+    ended = cards("run", "job.py")
+    assert ended.code == 1
+    assert "sent 48 bytes for an array of shape (2, 6), which has 96" in ended.stderr
+
+
 def test_parts_of_arrays_go_from_card_to_card(cards):
     cards.job(
         """

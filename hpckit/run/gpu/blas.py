@@ -15,6 +15,7 @@ import numpy as np
 
 from hpckit.errors import LaunchError, UsageError
 from hpckit.run.gpu.driver import GpuError
+from hpckit.run.gpu.memory import require_on_card
 
 if TYPE_CHECKING:
     from hpckit.run.gpu.card import Gpu
@@ -66,6 +67,8 @@ class Blas:
 
 def _fitting(a: Any, b: Any, out: Any) -> tuple[int, int, int]:
     """Return m, k and n of a product of (..., m, k) and (..., k, n)."""
+    for each in (a, b, *([] if out is None else [out])):
+        require_on_card(each, "gpu.matmul")
     fit = len(a.shape) >= 2 and a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2]
     if not fit or a.dtype != b.dtype or a.dtype not in (np.float32, np.float64):
         raise UsageError(

@@ -83,8 +83,15 @@ class Gpu:
         return False
 
     def synchronize(self) -> None:
-        """Wait until all that was launched has ended."""
-        self.cuda.Context.synchronize()
+        """Wait until all that was launched has ended.
+
+        Raises
+        ------
+        GpuError
+            A kernel has made the card useless to this process.
+        """
+        with driver.loss_explained(self):
+            self.cuda.Context.synchronize()
 
     def kernel(
         self,
@@ -104,7 +111,7 @@ class Gpu:
         name
             Of a ``__global__ void`` function in it.
         options
-            Further arguments of nvcc, such as ``-use_fast_math``.
+            Further arguments of nvcc, such as ``["-use_fast_math"]``.
         bytes_per_thread, flops_per_thread
             What a thread moves to and from the card's memory and computes, as you count them: how
             near the kernel comes to what the card can is told from them.
@@ -112,14 +119,15 @@ class Gpu:
         Raises
         ------
         LaunchError
-            It does not compile: the message is the compiler's. Or there is no nvcc, and no cubin.
-        UsageError
-            The source cannot be read, or has no such kernel.
+            It does not compile: the message is the compiler's. There is no nvcc, and no cubin; or
+            the source cannot be read, or has no such kernel.
         """
         from hpckit.run.gpu import cubins, signature
         from hpckit.run.gpu.compiler import Needs
         from hpckit.run.gpu.kernel import Kernel, symbol_of
 
+        if isinstance(options, str):
+            raise LaunchError(f"kernel {name}: options={options!r}: it takes a list of them")
         written = cubins.Source.of(source, name, self.wish.folder, tuple(options))
         counts = float(bytes_per_thread), float(flops_per_thread)
         key = (written, name, counts)

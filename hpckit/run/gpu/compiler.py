@@ -79,14 +79,26 @@ def find_nvcc() -> Path | None:
     return next((path for path in found if os.access(path, os.X_OK)), None)
 
 
+def where() -> str:
+    """Say how nvcc is had."""
+    if NVCC in os.environ:
+        return f"${NVCC}={os.environ[NVCC]!r} is no program: name nvcc, or leave it unset"
+    return WHERE
+
+
+def known_arches(nvcc: Path) -> list[str]:
+    """Return the kinds of cards that a toolkit compiles for."""
+    told = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=False)
+    return [word for word in told.stdout.split() if word.startswith("sm_")]
+
+
 def best_arch(nvcc: Path, capability: tuple[int, int]) -> str:
     """Return the kind of card to compile for: the card's own, or an older one of its generation.
 
     A toolkit may be older than the card; code for 8.0 runs on 8.6, for one.
     """
     major, minor = capability
-    told = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=False)
-    known = set(told.stdout.split())
+    known = known_arches(nvcc)
     arches = [f"sm_{major}{each}" for each in range(minor, -1, -1)]
     return next((arch for arch in arches if arch in known), arches[0])
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from hpckit.errors import LaunchError, StoreError, UsageError
+from hpckit.errors import LaunchError, StoreError
 from hpckit.run.gpu import compiler
 from hpckit.run.gpu.compiler import Cubin
 from hpckit.store.atomic import write_bytes
@@ -62,7 +62,7 @@ class Source:
 
         Raises
         ------
-        UsageError
+        LaunchError
             There is no such file.
         """
         if isinstance(source, str) and ("{" in source or "\n" in source):
@@ -72,7 +72,7 @@ class Source:
             return cls(path.read_text(), path.name, path.parent, options)
         except (OSError, UnicodeDecodeError) as error:
             told = error.strerror if isinstance(error, OSError) else "no text"
-            raise UsageError(f"{path}: kernels cannot be read: {told}") from None
+            raise LaunchError(f"{path}: kernels cannot be read: {told}") from None
 
     def key(self, arch: str) -> str:
         """Return what the code depends on, but for the compiler, as a hash."""
@@ -160,9 +160,11 @@ def _found(source: Source, capability: tuple[int, int], folders: list[Path]) -> 
             for path in sorted(folder.glob(f"{source.key(arch)}-{arch}-*.cubin"), reverse=True):
                 if (found := read(path)) is not None:
                     return found
+    options = "".join(f" --nvcc-option={option}" for option in source.options)
     raise LaunchError(
         f"{source.name}: no nvcc is here to compile it for sm_{major}{minor}, and no cubin of it "
-        f"in {', '.join(map(str, folders))}: {compiler.WHERE}; or ship one: hpckit gpu compile"
+        f"in {', '.join(map(str, folders))}: {compiler.where()}; or ship one: "
+        f"hpckit gpu compile {source.name} --arch sm_{major}{minor}{options} --into FOLDER"
     )
 
 

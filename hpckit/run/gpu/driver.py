@@ -116,6 +116,32 @@ def memory_explained(cuda: Any, nbytes: int, name: str) -> Iterator[None]:
         ) from None
 
 
+def lost(name: str, error: Exception) -> GpuError:
+    """Return what to say where a card is of no use to a process any more."""
+    return GpuError(
+        f"{name} is of no use to this process any more ({reason(error)}): a kernel that was "
+        "launched before has read or written outside of its arrays, or the card has failed. "
+        "compute-sanitizer finds such a kernel; nvidia-smi and dmesg tell of the card"
+    )
+
+
+@contextmanager
+def loss_explained(gpu: Any) -> Iterator[None]:
+    """Say what it means if the card is of no use any more.
+
+    Raises
+    ------
+    GpuError
+        It is not.
+    """
+    try:
+        yield
+    except gpu.cuda.Error as error:
+        if gpu.is_lost():
+            raise lost(gpu.name, error) from None
+        raise
+
+
 def refused(kernel: str, error: Exception) -> UsageError:
     """Return what to say of a launch that the driver does not begin."""
     return UsageError(f"kernel {kernel}: cannot be launched: {reason(error)}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpckit.run.gpu.memory import TO_CARD, TO_HOST
+from hpckit.run.gpu.driver import GpuError
+from hpckit.run.gpu.memory import TO_CARD, TO_HOST, require_on_card
 
 if TYPE_CHECKING:
     from hpckit.run.gpu.card import Gpu
@@ -29,6 +30,11 @@ class Halo:
         Pairs of an array on the card, contiguous, and a rank; those of ``MPI.PROC_NULL`` go
         nowhere. Messages between two ranks arrive in the order in which they stand here.
 
+    Raises
+    ------
+    UsageError
+        Something else is to be exchanged.
+
     Attributes
     ----------
     is_direct
@@ -42,6 +48,8 @@ class Halo:
         sends: Sequence[tuple[Any, int]],
         receives: Sequence[tuple[Any, int]],
     ) -> None:
+        for array, _ in (*sends, *receives):
+            require_on_card(array, "gpu.halo")
         self._gpu = gpu
         self._stream = gpu.stream()
         self.is_direct = reaches_cards(gpu, comm)
@@ -65,12 +73,22 @@ class Halo:
             request.Start()
 
     def finish(self) -> None:
-        """Wait until all has arrived; launches that follow see it on the card."""
+        """Wait until all has arrived; launches that follow see it on the card.
+
+        Raises
+        ------
+        GpuError
+            A message is shorter than the array that it is for.
+        """
+        from mpi4py import MPI
+
+        status = MPI.Status()
         for request, part, is_real in zip(
             self._receiving, self._receives, self._is_real, strict=True
         ):
-            request.Wait()
+            request.Wait(status)
             if is_real:
+                part.require_whole(status.Get_count(MPI.BYTE), status.Get_source())
                 part.put(self._stream)
         for request in self._sending:
             request.Wait()
@@ -90,6 +108,15 @@ class _Part:
         self._array = array
         self._room = None if direct else gpu.pinned(array.shape, array.dtype)
         self.message: Any = array if direct else self._room
+
+    def require_whole(self, nbytes: int, rank: int) -> None:
+        """See that a message from a rank fills the array."""
+        if nbytes != self._array.nbytes:
+            raise GpuError(
+                f"gpu.halo: rank {rank} sent {nbytes} bytes for an array of shape "
+                f"{self._array.shape}, which has {self._array.nbytes}: sends and receives must be "
+                "of one size"
+            )
 
     def fetch(self, stream: Any) -> None:
         """Queue the way to the host."""

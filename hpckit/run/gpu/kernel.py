@@ -24,6 +24,9 @@ Extent: TypeAlias = int | Sequence[int]
 SHARED_UNASKED = 48 << 10
 """Bytes of shared memory that a block may have on any card (CUDA C++ Programming Guide)."""
 
+MOST = 2**40
+"""Threads, or blocks, of a launch: no card is through with more in a lifetime of a job."""
+
 SMALLEST, WARP = 128, 32
 """Threads of the smallest block that is chosen, and of a warp."""
 
@@ -126,7 +129,7 @@ class Kernel:
             self._function.prepared_async_call(grid, block, stream, *accepted, shared_size=shared)
         except self._gpu.cuda.Error as error:
             if self._gpu.is_lost():
-                raise
+                raise driver.lost(self._gpu.name, error) from None
             raise driver.refused(self.name, error) from None
 
     def _allow_shared(self, nbytes: int) -> None:
@@ -160,16 +163,32 @@ class Kernel:
         self, threads: Extent | None, grid: Extent | None, block: Extent | None, shared: int
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the grid and the block of a launch."""
-        if (threads is None) == (grid is None):
-            raise UsageError(f"kernel {self.name}: give threads, or grid and block")
+        if (threads is None) == (grid is None) or (grid is not None and block is None):
+            raise UsageError(
+                f"kernel {self.name}: threads={threads!r}, grid={grid!r}, block={block!r}: give "
+                "either threads, or grid and block"
+            )
+        for name, extent in (("threads", threads), ("grid", grid), ("block", block)):
+            if extent is not None:
+                self._require_extent(name, extent)
         size = _three(self._block(shared) if block is None else block)
         if grid is not None:
             return _three(grid), size
         assert threads is not None
         wanted = _three(threads)
-        if min(wanted) < 1:
-            raise UsageError(f"kernel {self.name}: threads={threads!r}: at least one")
         return tuple(-(-n // per) for n, per in zip(wanted, size, strict=True)), size
+
+    def _require_extent(self, name: str, extent: Extent) -> None:
+        try:
+            sizes = _sizes(extent)
+        except TypeError:
+            sizes = ()
+        most = self._most_threads if name == "block" else MOST
+        if not 1 <= len(sizes) <= 3 or min(sizes) < 1 or math.prod(sizes) > most:
+            raise UsageError(
+                f"kernel {self.name}: {name}={extent!r}: it takes one to three whole numbers from "
+                f"1 on, {most} in all at most"
+            )
 
 
 def best_block(limits: dict[str, int], needs: Needs, most: int) -> int:

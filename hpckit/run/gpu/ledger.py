@@ -156,6 +156,6 @@ class Ledger:
             "kernel_seconds": sum(each.total for each in self.kernels.values()),
             "transfer_seconds": sum(each.total for each in self.transfers.values()),
             "idle_seconds": max(held - busy, 0.0),
-            "kernels": {name: each.as_dict() for name, each in self.kernels.items()},
+            "kernels": {name: a.as_dict() for name, a in self.kernels.items() if a.calls},
             "transfers": {name: each.as_dict() for name, each in self.transfers.items()},
         }

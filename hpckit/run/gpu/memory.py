@@ -46,6 +46,9 @@ class Memory:
         """Return a new array on the card."""
         from pycuda.gpuarray import GPUArray
 
+        sizes = shape if isinstance(shape, Sequence) else (shape,)
+        if any(not isinstance(size, int | np.integer) or size < 0 for size in sizes):
+            raise UsageError(f"gpu.empty: the shape {shape!r}: whole numbers from 0 on")
         return GPUArray(shape, np.dtype(dtype), allocator=self._allocate)
 
     def zeros(self, shape: int | Sequence[int], dtype: DTypeLike) -> Any:
@@ -58,6 +61,8 @@ class Memory:
     def array(self, values: ArrayLike, dtype: DTypeLike | None = None) -> Any:
         """Return a copy on the card."""
         host = np.ascontiguousarray(values, dtype)
+        if host.dtype.kind not in "biufc":
+            raise UsageError(f"gpu.array: an array of {host.dtype}; it takes numbers")
         array = self.empty(host.shape, host.dtype)
         if host.nbytes:
             with self._gpu.ledger.transfer(TO_CARD, None, host.nbytes):
@@ -70,8 +75,9 @@ class Memory:
         Raises
         ------
         UsageError
-            `out` is not a contiguous array of the same shape and type.
+            The array is not on the card, or `out` is no contiguous array of its shape and type.
         """
+        require_on_card(array, "gpu.to_host")
         if out is not None and not (
             out.shape == array.shape and out.dtype == array.dtype and out.flags.c_contiguous
         ):
@@ -87,7 +93,10 @@ class Memory:
             return out
         host = np.empty(array.shape, array.dtype) if out is None else out
         if array.nbytes:
-            with self._gpu.ledger.transfer(TO_HOST, None, array.nbytes):
+            with (
+                driver.loss_explained(self._gpu),
+                self._gpu.ledger.transfer(TO_HOST, None, array.nbytes),
+            ):
                 self._gpu.cuda.memcpy_dtoh(host, array.ptr)
         return host
 
@@ -130,6 +139,8 @@ class Memory:
                 got = self._gpu.cuda.mem_alloc(size)
             except self._gpu.cuda.MemoryError:
                 self.give_up_spare()
+                # What can be had is not to fail for what is only rounded up.
+                size = -(-nbytes // LEAST) * LEAST
                 got = self._gpu.cuda.mem_alloc(size)
         self._held += size
         self.peak = max(self.peak, self._held)
@@ -154,6 +165,20 @@ class Memory:
     def _lent(self, allocation: Any, size: int) -> Any:
         """Return what an array holds on to: its end gives the memory back to this pool."""
         return _lent_class()(allocation, self._spare.setdefault(size, []))
+
+
+def require_on_card(array: Any, call: str) -> None:
+    """See that something is an array on the card.
+
+    Raises
+    ------
+    UsageError
+        It is something else.
+    """
+    if not hasattr(array, "gpudata"):
+        raise UsageError(
+            f"{call}: a {type(array).__name__} is not on the card: gpu.array(x) makes a copy there"
+        )
 
 
 @lru_cache(maxsize=1)

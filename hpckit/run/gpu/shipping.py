@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,19 +32,22 @@ def ship(
     """
     nvcc = compiler.find_nvcc()
     if nvcc is None:
-        raise LaunchError(f"no nvcc is here: {compiler.WHERE}")
+        raise LaunchError(f"no nvcc is here: {compiler.where()}")
+    known = compiler.known_arches(nvcc)
     for arch in arches:
-        if not re.fullmatch(r"sm_\d{2,3}", arch):
-            raise UsageError(f"--arch {arch!r}: a kind of card is written like sm_90")
+        if arch not in known:
+            raise UsageError(f"--arch {arch}: this nvcc compiles for {', '.join(known)}")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     source = cubins.Source.of(path.absolute(), path.stem, Path(), tuple(options))
+    if not signature.kernels(source.text):
+        raise UsageError(f"{path}: no kernel is in it")
     # Those of hpckit's own are wanted wherever a job's are.
     own = [cubins.Source(text, name, path.parent) for name, text in OWN.items()]
     for arch in arches:
+        made = _made(source, arch, nvcc, folder)
         for each in own:
             _made(each, arch, nvcc, folder)
-        made = _made(source, arch, nvcc, folder)
         for symbol, needs in made.needs.items():
             yield {
                 "source": source.name,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpckit.errors import UsageError
+from hpckit.errors import LaunchError, UsageError
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _QUALIFIER = re.compile(r"\b(const|volatile|restrict|__restrict__|__restrict|struct)\b")
@@ -71,14 +71,14 @@ class Parameter:
 
     def _accept_array(self, value: Any, kernel: str) -> Any:
         if isinstance(value, np.ndarray):
-            raise self._refused(kernel, "an array of the host", "a copy of it: gpu.array(x)")
+            raise self._refusal(kernel, "an array of the host", "a copy of it: gpu.array(x)")
         if not hasattr(value, "gpudata"):
             raise self._refused(kernel, value, "an array on the card: gpu.array, gpu.empty")
         if self.dtype is not None and value.dtype.itemsize and value.dtype != self.dtype:
-            raise self._refused(kernel, f"an array of {value.dtype}", f"one of {self.dtype}")
+            raise self._refusal(kernel, f"an array of {value.dtype}", f"one of {self.dtype}")
         if not value.flags.c_contiguous:
             allowed = "a contiguous one: gpu.array(gpu.to_host(x))"
-            raise self._refused(kernel, "an array with gaps", allowed)
+            raise self._refusal(kernel, "an array with gaps", allowed)
         return value.ptr if value.size else 0
 
     def _accept_scalar(self, value: Any, kernel: str) -> Any:
@@ -91,10 +91,19 @@ class Parameter:
                 allowed = f"a whole number from {least} to {most}"
                 raise self._refused(kernel, value, allowed)
             value = int(value)
-        return self.dtype.type(value)
+        elif self.dtype.kind == "b" and value not in (0, 1):
+            raise self._refused(kernel, value, "True or False")
+        with np.errstate(over="ignore"):
+            accepted = self.dtype.type(value)
+        if self.dtype.kind == "f" and np.isinf(accepted) and not np.isinf(value):
+            raise self._refused(kernel, value, f"at most {np.finfo(self.dtype).max:.3g}")
+        return accepted
 
     def _refused(self, kernel: str, value: Any, allowed: str) -> UsageError:
-        told = value if isinstance(value, str) else repr(value)
+        told = f"an array of shape {value.shape}" if hasattr(value, "shape") else repr(value)
+        return self._refusal(kernel, told, allowed)
+
+    def _refusal(self, kernel: str, told: str, allowed: str) -> UsageError:
         return UsageError(f"kernel {kernel}: {self.text!r} cannot be {told}; it takes {allowed}")
 
 
@@ -109,7 +118,7 @@ def parameters(source: str, kernel: str) -> tuple[Parameter, ...]:
 
     Raises
     ------
-    UsageError
+    LaunchError
         The source has no such kernel, or several; or a parameter is neither a number nor a
         pointer.
     """
@@ -118,7 +127,7 @@ def parameters(source: str, kernel: str) -> tuple[Parameter, ...]:
     found = {" ".join(text.split()) for text in re.findall(pattern, plain)}
     if len(found) != 1:
         there = ", ".join(sorted(kernels(source))) or "no kernel at all"
-        raise UsageError(
+        raise LaunchError(
             f"kernel {kernel!r}: the source has {len(found) or 'no'} `__global__ void {kernel}(…)`;"
             f" it has {there}"
         )
@@ -147,7 +156,7 @@ def _parameter(text: str, kernel: str) -> Parameter:
     name, is_pointer = words[-1], "*" in words
     code = _TYPES.get(_kind([word for word in words[:-1] if word != "*"]))
     if code is None and not is_pointer:
-        raise UsageError(
+        raise LaunchError(
             f"kernel {kernel}: {text.strip()!r} is of a type that is no number of C's: write the "
             "type out (double, not a name for it), or let it point to an array on the card"
         )

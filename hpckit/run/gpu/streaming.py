@@ -53,8 +53,9 @@ def stream_blocks(
     Parameters
     ----------
     step
-        Called as ``step(*inputs, *outputs, stream=stream)`` with arrays of the card that hold one
-        block each; it launches kernels on that stream, and returns without waiting.
+        Called as ``step(*inputs, *outputs, stream=stream)``, the last by its name, with arrays of
+        the card that hold one block each; it launches kernels on that stream, and returns
+        without waiting.
     inputs, outputs
         Arrays of one length that can be read, or written, by slices of rows: NumPy's, a memory
         map, a dataset of h5py. `Gpu.pinned` ones go the fastest, without a copy on the host.
@@ -72,8 +73,8 @@ def stream_blocks(
     rows = min(_fitting(gpu, inputs, outputs, length) if rows is None else rows, length)
     if length == 0:
         return
-    if rows < 1:
-        raise UsageError(f"gpu.stream_blocks: rows={rows}: a block has at least one row")
+    if not isinstance(rows, int | np.integer) or rows < 1:
+        raise UsageError(f"gpu.stream_blocks: rows={rows}: a block has a whole number of rows")
     sets = [_buffers(gpu, inputs, outputs, rows) for _ in range(min(SETS, -(-length // rows)))]
     for number, start in enumerate(range(0, length, rows)):
         mine = sets[number % len(sets)]
@@ -94,6 +95,13 @@ def _fitting(gpu: Gpu, inputs: Sequence[Any], outputs: Sequence[Any], length: in
 
 
 def _length(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    for arrays in (inputs, outputs):
+        if hasattr(arrays, "dtype") or not all(_is_on_host(array) for array in arrays):
+            raise UsageError(
+                "gpu.stream_blocks: inputs and outputs are lists of arrays of the host, such as "
+                f"[x, y]; one is {type(arrays).__name__} of "
+                f"{', '.join(type(array).__name__ for array in arrays[:4])}"
+            )
     lengths = {len(array) for array in (*inputs, *outputs)}
     if len(lengths) != 1:
         told = ", ".join(str(len(array)) for array in (*inputs, *outputs)) or "none"
@@ -112,6 +120,10 @@ def _buffers(gpu: Gpu, inputs: Sequence[Any], outputs: Sequence[Any], rows: int)
         outputs=[gpu.empty(shape(a), a.dtype) for a in outputs],
         returned=[None if _is_pinned(a) else gpu.pinned(shape(a), a.dtype) for a in outputs],
     )
+
+
+def _is_on_host(array: Any) -> bool:
+    return hasattr(array, "dtype") and hasattr(array, "shape") and not hasattr(array, "gpudata")
 
 
 def _is_pinned(array: Any) -> bool:

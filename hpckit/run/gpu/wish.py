@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpckit.errors import UsageError
+from hpckit.errors import LaunchError
 
 if TYPE_CHECKING:
     from hpckit.spec.resources import Resources
@@ -59,15 +59,15 @@ def require(wish: Wish) -> Wish:
 
     Raises
     ------
-    UsageError
+    LaunchError
         The job asks for none, or for several a task.
     """
     if wish.count == 0:
-        raise UsageError(
+        raise LaunchError(
             "the job asks for no GPU: gpus_per_task=1 in its options, or --gpus-per-task 1"
         )
     if wish.count > 1:
-        raise UsageError(
+        raise LaunchError(
             f"gpus_per_task={wish.count}: task.gpu and run.gpu are one card; take more tasks, "
             "each with one, or leave the cards to the program"
         )
