@@ -17,10 +17,17 @@ ldd /opt/hpckit/lib/python3*/site-packages/pycuda/_driver.*.so
 """
 
 
-@pytest.mark.timeout(1200)
-def test_it_compiles_for_cards_and_asks_for_their_driver(compiling_image, tmp_path, request):
+@pytest.fixture
+def for_minutes(request):
+    """Makes a fixture of a test that is too long for every day."""
     if not request.config.getoption("--long"):
-        pytest.skip("builds PyCUDA for minutes: give --long")
+        pytest.skip("fetches CUDA, and builds PyCUDA for minutes: give --long")
+    return request.getfixturevalue
+
+
+@pytest.mark.timeout(1200)
+def test_it_compiles_for_cards_and_asks_for_their_driver(for_minutes, tmp_path):
+    compiling_image = for_minutes("compiling_image")
     image = tmp_path / "cuda.sif"
     recipe, lock = build.own_recipe("cuda"), build.own_lock("cuda")
     build.build_image(recipe, lock, image, str(compiling_image), print)
@@ -34,7 +41,8 @@ def test_it_compiles_for_cards_and_asks_for_their_driver(compiling_image, tmp_pa
     assert not [line for line in linked if "not found" in line and "libcuda.so.1" not in line]
 
 
-def test_its_base_has_a_compiler(bare_image, hpckit):
+def test_its_base_has_a_compiler(for_minutes, hpckit):
+    bare_image = for_minutes("bare_image")
     ended = hpckit("image", "build", "--variant", "cuda", "--base", bare_image)
     assert ended.code == 1
     assert "its base has no g++" in ended.stderr
