@@ -38,4 +38,4 @@ def hpckit(tmp_path):
 @pytest.fixture
 def moments(request):
     """How many random moments to kill at."""
-    return 100 if request.config.getoption("--long") else 6
+    return 100 if request.config.getoption("--long") else 5

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hpckit.analyse.counts import Counts, left_out, sealed_counts
-from hpckit.analyse.values import duration, headline, printable
+from hpckit.analyse.values import duration, headline
 from hpckit.jobstates import JobState, Standing
 from hpckit.store import manifest as manifests
 from hpckit.store.contact import forwarding
@@ -230,7 +230,7 @@ def reason(run: RunDir, manifest: Manifest, state: State) -> str | None:
     if state is State.INTERRUPTED and manifest.state is State.RUNNING:
         return "the process that worked on it has died"
     told = manifest.reason and manifest.reason != str(state)
-    return printable(str(manifest.reason)) if told else None
+    return headline(str(manifest.reason)) if told else None
 
 
 def reference(run: RunDir) -> str:

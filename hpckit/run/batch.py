@@ -52,8 +52,8 @@ class FarmSpec:
     assignments: tuple[tuple[str, str], ...]
     has_table: bool
     seed: int
-    wish: Wish = NONE
     task_timeout: float | None = None
+    wish: Wish = NONE
 
 
 @dataclass(frozen=True)

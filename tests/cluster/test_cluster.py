@@ -77,7 +77,9 @@ def test_mpiexec_starts_ranks_on_two_nodes(slurm, ranks):
     assert sorted(Counter(hosts).values()) == [2, 2]
 
 
-def test_a_job_of_the_spare_partition_makes_way_and_comes_back(slurm_alone):
+def test_a_job_of_the_spare_partition_makes_way_and_comes_back(slurm_alone, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("takes half a minute of the whole cluster: give --long")
     spare = slurm_alone.sbatch("sleep 8", "-pspare", "-wn3", "--exclusive")
     slurm_alone.wait_for(lambda: slurm_alone.state(spare) == "RUNNING")
     other = slurm_alone.sbatch("true", "-pmain", "-wn3", "--exclusive")

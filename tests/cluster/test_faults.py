@@ -207,7 +207,7 @@ def test_a_node_that_dies_is_told_and_kept_off(alone):
 def test_nodes_killed_every_few_seconds_lose_no_task(alone, request):
     alone.job(DRAW.format(options=""))
     is_long = request.config.getoption("--long")
-    tasks, nap, rounds = (5000, 0.4, 40) if is_long else (2500, 0.1, 4)
+    tasks, nap, rounds = (5000, 0.4, 40) if is_long else (1200, 0.1, 2)
     shares = ("--elements", 16, "--workers", 4)
     run = alone.submit("job.py", f"n=range(1,{tasks + 1})", *shares, nap=nap)
     time.sleep(4)

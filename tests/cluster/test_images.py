@@ -140,7 +140,9 @@ def test_ranks_in_an_image_hear_that_the_time_is_up(there, image):
         assert np.array_equal(a["x"][()], b["x"][()])
 
 
-def test_an_element_in_an_image_hears_that_the_time_is_up(there, image):
+def test_an_element_in_an_image_hears_that_the_time_is_up(there, image, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("ranks in an image hear it too: give --long")
     there.job(NAP)
     run = there.submit(
         "job.py", "n=range(1,101)", "--elements", 1, "--workers", 2, "--image", image

@@ -96,7 +96,9 @@ def test_a_program_on_two_nodes_gives_the_local_digest(there, launcher):
         assert np.array_equal(a["mean"][()], b["mean"][()])
 
 
-def test_a_program_that_is_stopped_again_and_again_ends_the_same(there):
+def test_a_program_that_is_stopped_again_and_again_ends_the_same(there, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("cavity is stopped too, on more ranks: give --long")
     there.job(WALK)
     run = there.submit("job.py")
     (job,) = there.jobs(run)
@@ -124,7 +126,7 @@ def test_cavity_in_slices_equals_cavity_in_one(there, request):
     run = there.submit("cavity", *given, "--ranks", 4, "--walltime", "1m")
     (job,) = there.jobs(run)
     waiting = there.start("wait", run)
-    for _ in range(0 if is_long else 2):
+    for _ in range(0 if is_long else 1):
         before = last_step(run)
         there.slurm.wait_for(lambda step=before: last_step(run) > step, 90)
         there.slurm("scancel", "--batch", "--signal=USR1", job)
@@ -132,7 +134,7 @@ def test_cavity_in_slices_equals_cavity_in_one(there, request):
     stdout, stderr = waiting.communicate(timeout=900)
     assert waiting.returncode == 0, (stdout, stderr)
     states = there.slurm.sacct(job, "State", "-X", "-D")
-    assert states.count("REQUEUED") >= 2
+    assert states.count("REQUEUED") >= (2 if is_long else 1)
     assert there.digest(run) == there.local_digest("cavity", *given, "--ranks", 4)
 
 

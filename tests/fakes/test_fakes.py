@@ -274,12 +274,12 @@ def test_the_configuration(both):
     ):
         assert re.search(pattern, said, re.MULTILINE)
     assert re.fullmatch(r"Slurmctld\(primary\) at \S+ is UP\n", both("scontrol", "ping"))
-    nodes = both("sinfo", "--noheader", "--Node", "--format=%P|%l|%N|%c|%m|%G").splitlines()
+    nodes = both("sinfo", "--noheader", "--Node", "--format=%P|%l|%N|%c|%m").splitlines()
     assert [sorted(node for node in nodes if f"|{name}|" in node) for name in ("n1", "n4")] == [
         [
-            "main*|1:00:00|n1|4|2000|(null)",
-            "short|2:00|n1|4|2000|(null)",
-            "spare|1:00:00|n1|4|2000|(null)",
+            "main*|1:00:00|n1|4|2000",
+            "short|2:00|n1|4|2000",
+            "spare|1:00:00|n1|4|2000",
         ],
-        ["main*|1:00:00|n4|4|2000|(null)", "spare|1:00:00|n4|4|2000|(null)"],
+        ["main*|1:00:00|n4|4|2000", "spare|1:00:00|n4|4|2000"],
     ]
