@@ -58,7 +58,9 @@ def timeline(run: RunDir) -> Timeline:
     starts = np.sort(start[known] - begin)
     ends = np.sort(start[known] + seconds[known] - begin)
     return Timeline(
-        _balance(starts, ends), (ends, np.arange(1.0, len(ends) + 1)), _trace(run, begin)
+        _balance(starts, ends),
+        (ends, np.arange(1.0, len(ends) + 1)),
+        _trace(run, begin, float(ends[-1])),
     )
 
 
@@ -71,9 +73,12 @@ def _balance(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> Steps:
     return times[order], np.cumsum(changes[order])
 
 
-def _trace(run: RunDir, begin: float) -> dict[str, Steps]:
+def _trace(run: RunDir, begin: float, end: float) -> dict[str, Steps]:
+    """Return the workers' numbers; the last ones hold until the last task has ended."""
     rows = read_trace(run.workers)
     if not len(rows):
         return {}
     times = rows[:, 0] - begin
+    if times[-1] < end:
+        times, rows = np.append(times, end), np.vstack([rows, rows[-1:]])
     return {name: (times, rows[:, 1 + i]) for i, name in enumerate(("wanted", "queued", "running"))}
