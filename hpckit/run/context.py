@@ -77,9 +77,7 @@ class Task:
         Raises
         ------
         LaunchError
-            None can be had; the farm ends with the reason.
-        UsageError
-            The job does not ask for one.
+            None can be had, or the job does not ask for one; the farm ends with the reason.
         """
         from hpckit.run.gpu.held import card_here
 

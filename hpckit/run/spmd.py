@@ -82,9 +82,7 @@ class Run:
         Raises
         ------
         LaunchError
-            None can be had.
-        UsageError
-            The job does not ask for one.
+            None can be had, or the job does not ask for one.
         """
         from hpckit.run.gpu.held import card_here
         from hpckit.run.gpu.wish import require

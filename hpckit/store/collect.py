@@ -53,6 +53,7 @@ def collect(
     except ReduceError as error:
         failed = manifest.ended(State.FAILED, str(error), seconds, counts=counts, **changes)
         failed.write(run.dir.manifest)
+        remove_accounts(run.dir.gpus)
         raise
     for name in attributes_of_none(run.dir.results, run.job.attrs):
         print(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from hpckit.errors import SpecError
+from hpckit.errors import LaunchError, SpecError
+from hpckit.run.gpu import claims
 from hpckit.spec.resources import Resources
 
 FARM = """
@@ -129,6 +132,17 @@ def test_devices_that_are_hidden_are_left_alone(cards):
     assert none.code == 1
     assert "no GPU can be had" in none.stderr
     assert "CUDA_VISIBLE_DEVICES" in none.stderr
+
+
+def test_a_place_for_claims_that_is_somebody_elses_is_not_used(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(claims, "Path", lambda _: tmp_path)
+    assert claims.folder().stat().st_mode & 0o777 == 0o700
+    claims.folder().rmdir()
+    (tmp_path / f"hpckit-gpus-{os.getuid()}").symlink_to(elsewhere)
+    with pytest.raises(LaunchError, match="is no folder of yours"):
+        claims.folder()
 
 
 def test_the_two_ways_of_asking_exclude_each_other():

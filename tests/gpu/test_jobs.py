@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import h5py
 import numpy as np
 import pytest
 from gpu_here import ROOT
+
+from hpckit.run.context import stream
 
 
 def run(cards, *arguments):
@@ -100,8 +103,6 @@ def heat_bath(key, T, L, sweeps):
 def test_ising_draws_what_the_reference_draws(cards, L):
     T, sweeps = 2.2, 40
     results = run(cards, "ising", f"T={T}", f"L={L}", f"sweeps={sweeps}", "--seed", 3)
-    from hpckit.run.context import stream
-
     key = [int(word) for word in stream(3, 0).integers(2**32, size=2)]
     m, e = heat_bath(key, T, L, sweeps)
     assert results["magnetisation"][0] == pytest.approx(m.mean(), rel=1e-14)
@@ -164,8 +165,6 @@ def test_there_are_kernels():
 def test_the_kernels_compile_for_each_card_without_spills(cards, arch):
     told = cards("gpu", "compile", *SOURCES, "--arch", arch, "--into", "cubins", "--json")
     assert told.code == 0, told.stderr
-    import json
-
     report = json.loads(told.stdout)
     assert {each["source"] for each in report} == {path.name for path in SOURCES}
     for each in report:

@@ -38,7 +38,6 @@ def test_a_farm_on_a_card(cards):
     cards.job(JOB)
     ended = cards("run", "job.py", "a=1,2,3", "n=1,1000,3000", "--workers", 1)
     assert ended.code == 0, ended.stderr
-    shown = json.loads(cards("show", "last", "--json").stdout)
     assert cards.manifest().counts["done"] == 9
     (card,) = cards.manifest().gpus
     assert card["name"] == "software GPU"
@@ -54,7 +53,6 @@ def test_a_farm_on_a_card(cards):
     busy = card["kernel_seconds"] + card["transfer_seconds"]
     assert 0 < busy < card["seconds"]
     assert not (cards.last() / "gpus").exists()
-    assert shown
 
 
 def test_values_are_right(cards):
@@ -76,8 +74,8 @@ WRONG = {
     "k(x, 1, grid=1, block=8, threads=8)": "give either threads, or grid and block",
     "k(x, 1, threads=0)": "threads=0: it takes one to three whole numbers from 1 on",
     "k(x, 1, threads=(1, 1, 1, 5))": "threads=(1, 1, 1, 5): it takes one to three whole numbers",
-    "k(x, 1, threads=10**13)": "threads=10000000000000: it takes one to three whole numbers",
-    "k(x, 1, threads=1, block=2048)": "block=2048: it takes one to three whole numbers from 1",
+    "k(x, 1, threads=10**13)": "a grid of (78125000000, 1, 1) blocks; at most (2147483647, 65535",
+    "k(x, 1, threads=1, block=2048)": "block=2048: at most 1024 threads",
     "k(x, 1e300, threads=1)": "'int n' cannot be 1e+300; it takes a whole number",
     "k(x, gpu.zeros(4), threads=1)": "'int n' cannot be an array of shape (4,); it takes a number",
     "k(x, '1', threads=1)": "'int n' cannot be '1'; it takes a number of int32",

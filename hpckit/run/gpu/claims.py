@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,20 +18,24 @@ from pathlib import Path
 
 from hpckit.errors import LaunchError
 
+PATIENCE, PAUSE = 10.0, 0.05
+"""Seconds: a process that was killed may have its card for a while; how often one looks."""
+
 
 def folder() -> Path:
     """Return where this user's claims on this node are; nobody else may look into it."""
     shared = Path("/dev/shm")
     base = shared if os.access(shared, os.W_OK) else Path("/tmp")
     path = base / f"hpckit-gpus-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
-        raise LaunchError(f"{path}: belongs to another user; only its owner may claim cards there")
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise LaunchError(
+            f"{path}: is no folder of yours, and cards are claimed there: whoever made it, or "
+            "root, can remove it"
+        )
     return path
-
-
-PATIENCE, PAUSE = 10.0, 0.05
-"""Seconds: a process that was killed may have its card for a while; how often one looks."""
 
 
 def claim(uuids: Sequence[str], preferred: int, places: int) -> tuple[int, tuple[int, ...]]:

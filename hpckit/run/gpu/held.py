@@ -31,8 +31,6 @@ def card_here(wish: Wish, preferred: int = 0) -> Gpu:
     ------
     LaunchError
         None can be had.
-    UsageError
-        The job does not ask for one.
     """
     gpu = _held()
     if gpu is not None and gpu.wish != wish:

@@ -24,8 +24,8 @@ Extent: TypeAlias = int | Sequence[int]
 SHARED_UNASKED = 48 << 10
 """Bytes of shared memory that a block may have on any card (CUDA C++ Programming Guide)."""
 
-MOST = 2**40
-"""Threads, or blocks, of a launch: no card is through with more in a lifetime of a job."""
+LARGEST_GRID = (2**31 - 1, 65535, 65535)
+"""Blocks in each direction (CUDA C++ Programming Guide, "Technical Specifications")."""
 
 SMALLEST, WARP = 128, 32
 """Threads of the smallest block that is chosen, and of a warp."""
@@ -172,22 +172,31 @@ class Kernel:
             if extent is not None:
                 self._require_extent(name, extent)
         size = _three(self._block(shared) if block is None else block)
-        if grid is not None:
-            return _three(grid), size
-        assert threads is not None
-        wanted = _three(threads)
-        return tuple(-(-n // per) for n, per in zip(wanted, size, strict=True)), size
+        if math.prod(size) > self._most_threads:
+            raise UsageError(
+                f"kernel {self.name}: block={block!r}: at most {self._most_threads} threads"
+            )
+        if threads is None:
+            assert grid is not None
+            blocks = _three(grid)
+        else:
+            blocks = tuple(-(-n // per) for n, per in zip(_three(threads), size, strict=True))
+        if any(n > most for n, most in zip(blocks, LARGEST_GRID, strict=True)):
+            raise UsageError(
+                f"kernel {self.name}: a grid of {blocks} blocks; at most {LARGEST_GRID} in each "
+                "direction"
+            )
+        return blocks, size
 
     def _require_extent(self, name: str, extent: Extent) -> None:
         try:
             sizes = _sizes(extent)
         except TypeError:
             sizes = ()
-        most = self._most_threads if name == "block" else MOST
-        if not 1 <= len(sizes) <= 3 or min(sizes) < 1 or math.prod(sizes) > most:
+        if not 1 <= len(sizes) <= 3 or min(sizes) < 1:
             raise UsageError(
                 f"kernel {self.name}: {name}={extent!r}: it takes one to three whole numbers from "
-                f"1 on, {most} in all at most"
+                "1 on"
             )
 
 
