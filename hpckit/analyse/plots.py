@@ -64,7 +64,9 @@ def save_figure(figure: Any, path: Path) -> None:
         raise UsageError(f"{path}: the name says no type: end it with .png, .svg or .pdf, say")
     try:
         figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be drawn: {error.strerror}") from None
+    except ValueError as error:
         raise UsageError(f"{path}: cannot be drawn: {error}") from None
 
 
